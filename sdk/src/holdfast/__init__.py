@@ -1,1 +1,46 @@
-"""Holdfast SDK."""
+"""Holdfast: circuit breakers, retries, timeouts, bulkheads and fallbacks decided in one place.
+
+Importing this package starts nothing; the HTTP client is imported on first use of `Holdfast`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from holdfast.errors import (
+    BulkheadFull,
+    CallTimeout,
+    CircuitOpen,
+    DeadlineExceeded,
+    Degraded,
+    RateLimited,
+    ReadOnly,
+    Rejected,
+)
+
+if TYPE_CHECKING:
+    from holdfast.client import Holdfast
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BulkheadFull",
+    "CallTimeout",
+    "CircuitOpen",
+    "DeadlineExceeded",
+    "Degraded",
+    "Holdfast",
+    "RateLimited",
+    "ReadOnly",
+    "Rejected",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Holdfast":
+        # Here and not above: `import holdfast.spec` must not pull in an HTTP client.
+        from holdfast.client import Holdfast
+
+        return Holdfast
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -75,6 +75,27 @@ def clean_pattern(
     return cleaned, problems
 
 
+def drop_unknown(pattern: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings this version knows, also within lists and maps: newer servers may send more."""
+    return _known(PATTERNS[pattern].settings, values)
+
+
+def _known(rows: Mapping[str, Setting], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _known_within(rows[key], value) for key, value in values.items() if key in rows}
+
+
+def _known_within(row: Setting, value: Any) -> Any:
+    members = {member.key: member for member in row.members}
+    if row.type == "list" and isinstance(value, list):
+        return [_known(members, item) if isinstance(item, Mapping) else item for item in value]
+    if row.type == "map" and isinstance(value, Mapping):
+        return {
+            key: _known(members, item) if isinstance(item, Mapping) else item
+            for key, item in value.items()
+        }
+    return value
+
+
 def clean_item(row: Setting, value: Any, path: str) -> Any:
     """A value of one setting, as the SDK uses it.
 
