@@ -1,0 +1,78 @@
+"""How DRF learns who asks: a bearer token, else the browser's session."""
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.utils.translation import gettext as _
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from apps.accounts import selectors, services
+from apps.accounts.models import User
+from apps.core.actor import Actor
+from apps.core.errors import NotFound
+from apps.fleet.models import Environment
+
+
+class TokenAuthentication(BaseAuthentication):
+    """`Authorization: Bearer hf_…`."""
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, Actor] | None:
+        scheme, _space, text = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        token = selectors.find_token(text.strip())
+        if token is None:
+            raise AuthenticationFailed(_("The token is unknown, expired or revoked."))
+        services.note_use(token)
+        return AnonymousUser(), selectors.actor_of_token(token, request=request._request)
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="holdfast"'
+
+
+class SessionActorAuthentication(SessionAuthentication):
+    """The logged-in person, in the environment that `?environment=<slug>` names."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        found = super().authenticate(request)
+        if found is None:
+            return None
+        user = found[0]
+        if not isinstance(user, User):
+            return None
+        environment_id = self._environment_id(request.query_params.get("environment"))
+        actor = selectors.actor_of_user(
+            user,
+            source="ui",
+            environment_id=environment_id,
+            **selectors.provenance(request._request),
+        )
+        return user, actor
+
+    @staticmethod
+    def _environment_id(slug: str | None) -> int | None:
+        if slug is None:
+            return None
+        environment = Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
+        if environment is None:
+            raise NotFound(_("There is no such environment among yours."))
+        return environment
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped library
+    target_class = TokenAuthentication
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "description": "A Holdfast API token."}
+
+
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped library
+    target_class = SessionActorAuthentication
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}

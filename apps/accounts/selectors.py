@@ -1,0 +1,107 @@
+"""Who a person or a token is, as an actor."""
+
+from typing import TypedDict
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from apps.accounts import rules
+from apps.accounts.models import ApiToken, Membership, User
+from apps.core import clock
+from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
+from apps.core.errors import NotFound
+from apps.fleet.models import Environment
+
+
+def scopes_by_environment(user: User) -> dict[int, frozenset[str]]:
+    """What the person may do, per environment they see."""
+    if user.is_superuser:
+        everything = SCOPES | {SYSTEM_SCOPE}
+        return dict.fromkeys(Environment.objects.values_list("pk", flat=True), everything)
+    rows = Membership.objects.filter(user=user).values_list("environment_id", "role")
+    return {environment_id: rules.ROLE_SCOPES[role] for environment_id, role in rows}
+
+
+def actor_of_user(
+    user: User,
+    *,
+    source: str,
+    environment_id: int | None = None,
+    request_id: str = "",
+    address: str = "",
+) -> Actor:
+    """The person as an actor, in one environment or, with None, in all they see.
+
+    In several environments the scopes are those they have in every one of them.
+
+    Raises:
+        NotFound: the person is no member of that environment.
+    """
+    grants = scopes_by_environment(user)
+    if environment_id is not None:
+        if environment_id not in grants:
+            raise NotFound(_("There is no such environment among yours."))
+        grants = {environment_id: grants[environment_id]}
+    scopes = frozenset.intersection(*grants.values()) if grants else frozenset()
+    if user.is_superuser:
+        scopes |= {SYSTEM_SCOPE}
+    return Actor(
+        kind="user",
+        id=str(user.pk),
+        label=user.get_username(),
+        environment_ids=frozenset(grants),
+        scopes=scopes,
+        source=source,
+        request_id=request_id,
+        address=address,
+    )
+
+
+class Provenance(TypedDict):
+    """What an actor carries of the request."""
+
+    request_id: str
+    address: str
+
+
+def provenance(request: HttpRequest) -> Provenance:
+    """Request id and address of the caller, for the audit log."""
+    return {
+        "request_id": request.headers.get("X-Request-ID", "")[:64],
+        "address": request.META.get("REMOTE_ADDR", "")[:45],
+    }
+
+
+def admin_actor(request: HttpRequest, environment_id: int | None) -> Actor:
+    """Who acts in the admin; given to `core.admin.use_actors`."""
+    if not isinstance(request.user, User):
+        raise NotFound(_("Log in first."))
+    return actor_of_user(
+        request.user, source="admin", environment_id=environment_id, **provenance(request)
+    )
+
+
+def actor_of_token(token: ApiToken, *, request: HttpRequest) -> Actor:
+    """The token as an actor in its environment."""
+    return Actor(
+        kind="token",
+        id=str(token.pk),
+        label=token.name,
+        environment_ids=frozenset({token.environment_id}),
+        scopes=frozenset(token.scopes),
+        source="api",
+        service_id=token.service_id,
+        **provenance(request),
+    )
+
+
+def find_token(text: str) -> ApiToken | None:
+    """The live token this text is, or None: unknown, wrong secret, expired or revoked."""
+    parts = rules.split_token(text)
+    if parts is None:
+        return None
+    selector, secret = parts
+    token = ApiToken.objects.live(clock.now()).filter(selector=selector).first()
+    if token is None or not rules.is_secret(secret, token.verifier):
+        return None
+    return token

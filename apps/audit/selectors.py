@@ -1,0 +1,37 @@
+"""Reading the audit log: verification of its chains."""
+
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from apps.audit import rules
+from apps.audit.models import Chain, Entry
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verification found of one chain."""
+
+    chain: str
+    environment_id: int | None
+    entries: int
+    broken: rules.Break | None  # the first break; None: the chain holds
+
+
+def verify(chain: Chain) -> Verdict:
+    """Recompute every hash and link of `chain` and say where it first breaks."""
+    with transaction.atomic():  # head and entries of one instant
+        chain = Chain.objects.get(pk=chain.pk)
+        rows = Entry.objects.filter(chain=chain, sequence__lte=chain.sequence).order_by("sequence")
+        found = rules.breaks(
+            rows.iterator(chunk_size=1000),
+            chain=str(chain),
+            count=chain.sequence,
+            head=chain.head,
+        )
+        return Verdict(str(chain), chain.environment_id, chain.sequence, next(found, None))
+
+
+def verify_all() -> list[Verdict]:
+    """The verdict on every chain, the system's first."""
+    return [verify(chain) for chain in Chain.objects.order_by("environment_id")]

@@ -1,0 +1,266 @@
+"""The base of every admin page: look at everything, change through the services."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from unfold.admin import ModelAdmin
+
+from apps.core.actor import Actor
+from apps.core.errors import DomainError
+
+M = TypeVar("M", bound=models.Model)
+ActorOf = Callable[[HttpRequest, int | None], Actor]
+
+_actor_of: ActorOf | None = None
+
+
+def use_actors(find: ActorOf) -> None:
+    """Let `find(request, environment_id)` tell who acts; given by the app that owns people.
+
+    With None as the environment: everything the person sees, for reading only.
+    """
+    global _actor_of
+    _actor_of = find
+
+
+def actor_of(request: HttpRequest, environment_id: int | None = None) -> Actor:
+    """The person behind an admin request, narrowed to one environment where one is given."""
+    if _actor_of is None:
+        raise RuntimeError("core.admin.use_actors was never called")
+    return _actor_of(request, environment_id)
+
+
+class GuardedForm(forms.Form):
+    """A form whose change is made by a service; `version` is what the person looked at."""
+
+    version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A page that changes one object through a service.
+
+    `apply(object, actor=…, version=…, values=…)` calls the service. A `DomainError` it raises
+    becomes an error on the form and nothing is written. `facts(object, actor)` may return
+    `(label, value)` rows shown above the form: what the change will hit.
+    """
+
+    title: str | Promise
+    scope: str
+    form: type[GuardedForm]
+    apply: Callable[..., Any]
+    submit: str | Promise = ""
+    done: str | Promise = ""
+    dangerous: bool = False
+    icon: str = "edit"
+    offered: Callable[[Any], bool] = lambda row: True
+    initial: Callable[[Any], Mapping[str, Any]] = lambda row: {}
+    facts: Callable[[Any, Actor], list[tuple[Any, Any]]] | None = None
+    intro: str | Promise = ""
+
+
+class GuardedModelAdmin(ModelAdmin):  # type: ignore[type-arg, misc]  # unfold ships no stubs
+    """No write but through `changes` (of one object) and `creations` (of a new one).
+
+    Each is a page of its own under the object; Django's add, change and delete forms, inlines
+    and `list_editable` stay closed, and its LogEntry gives way to the audit log.
+    """
+
+    changes: ClassVar[Mapping[str, Change]] = {}
+    creations: ClassVar[Mapping[str, Change]] = {}
+    change_form_template = "console/object.html"
+    change_list_template = "console/list.html"
+    list_per_page = 50
+    show_full_result_count = False
+    actions = None
+
+    # -- what may be seen ------------------------------------------------------------------------
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        rows = super().get_queryset(request)
+        return rows.visible_to(actor_of(request)) if hasattr(rows, "visible_to") else rows
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.is_staff)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def environment_of(self, row: Any) -> int | None:
+        """The environment a change of `row` is about; None for the system's own things."""
+        return getattr(row, "environment_id", None)
+
+    # -- pages -----------------------------------------------------------------------------------
+    def get_urls(self) -> list[URLPattern]:
+        options = self.opts
+        own = [
+            path(
+                f"<path:object_id>/{name}/",
+                self.admin_site.admin_view(partial(self.change_page, name=name)),
+                name=f"{options.app_label}_{options.model_name}_{name}",
+            )
+            for name in self.changes
+        ]
+        new = [
+            path(
+                f"{name}/",
+                self.admin_site.admin_view(partial(self.creation_page, name=name)),
+                name=f"{options.app_label}_{options.model_name}_{name}",
+            )
+            for name in self.creations
+        ]
+        return [*new, *own, *super().get_urls()]
+
+    def change_page(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """GET and POST of one change of one object."""
+        row = self.get_object(request, object_id)
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[no-any-return]
+        return self._page(request, self.changes[name], row)
+
+    def creation_page(self, request: HttpRequest, name: str) -> HttpResponse:
+        """GET and POST of the page that makes something new."""
+        return self._page(request, self.creations[name], None)
+
+    def _page(self, request: HttpRequest, change: Change, row: Any) -> HttpResponse:
+        actor = actor_of(request, self.environment_of(row) if row is not None else None)
+        if row is not None and not actor.may(change.scope):
+            raise PermissionDenied(change.scope)
+        form = self._form(request, change, row)
+        if request.method == "POST" and form.is_valid():
+            values = {key: value for key, value in form.cleaned_data.items() if key != "version"}
+            try:
+                result = self._apply(request, change, row, actor, form, values)
+            except DomainError as error:
+                add_to_form(form, error)
+            else:
+                messages.success(request, str(change.done) % {"object": result or row})
+                return HttpResponseRedirect(self._back(result if row is None else row))
+        return self._render(request, change, row, actor, form)
+
+    def _apply(
+        self,
+        request: HttpRequest,
+        change: Change,
+        row: Any,
+        actor: Actor,
+        form: GuardedForm,
+        values: dict[str, Any],
+    ) -> Any:
+        if row is not None:
+            return change.apply(
+                row, actor=actor, version=form.cleaned_data.get("version"), values=values
+            )
+        environment = values.get("environment")
+        actor = actor_of(request, environment.pk if environment is not None else None)
+        if not actor.may(change.scope):
+            raise PermissionDenied(change.scope)
+        return change.apply(actor=actor, values=values)
+
+    def _form(self, request: HttpRequest, change: Change, row: Any) -> GuardedForm:
+        initial = dict(change.initial(row)) if row is not None else {}
+        initial["version"] = getattr(row, "version", None)
+        initial |= {key: value for key, value in request.GET.items() if row is None}
+        form = change.form(request.POST if request.method == "POST" else None, initial=initial)
+        for field in form.fields.values():
+            if isinstance(field, forms.ModelChoiceField) and hasattr(field.queryset, "visible_to"):
+                field.queryset = field.queryset.visible_to(actor_of(request))
+        return form
+
+    def _back(self, row: Any) -> str:
+        options = self.opts
+        if row is not None and getattr(row, "pk", None) and isinstance(row, self.model):
+            return reverse(f"admin:{options.app_label}_{options.model_name}_change", args=[row.pk])
+        return reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
+
+    def _render(
+        self, request: HttpRequest, change: Change, row: Any, actor: Actor, form: GuardedForm
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": change.title,
+            "change": change,
+            "row": row,
+            "form": form,
+            "facts": change.facts(row, actor) if change.facts and row is not None else [],
+            "back": self._back(row),
+        }
+        status = 200 if request.method == "GET" else 422
+        return TemplateResponse(request, "console/change.html", context, status=status)
+
+    # -- the object and list pages ---------------------------------------------------------------
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        offered = self._offered(request, object_id) if object_id else []
+        context = {"offered": offered, **(extra_context or {})}
+        return super().changeform_view(request, object_id, form_url, context)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        options = self.opts
+        context = {
+            "offered": [
+                (reverse(f"admin:{options.app_label}_{options.model_name}_{name}"), change)
+                for name, change in self.creations.items()
+            ],
+            **(extra_context or {}),
+        }
+        return super().changelist_view(request, context)
+
+    def _offered(self, request: HttpRequest, object_id: str) -> list[tuple[str, Change]]:
+        row = self.get_object(request, object_id)
+        if row is None:
+            return []
+        options = self.opts
+        actor = actor_of(request, self.environment_of(row))
+        return [
+            (
+                reverse(f"admin:{options.app_label}_{options.model_name}_{name}", args=[row.pk]),
+                change,
+            )
+            for name, change in self.changes.items()
+            if actor.may(change.scope) and change.offered(row)
+        ]
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
+        """The audit log replaces Django's LogEntry."""
+
+    log_change = log_addition
+
+
+def add_to_form(form: forms.Form, error: DomainError) -> None:
+    """Show a refusal where the person can mend it: beside its fields, else above the form."""
+    unplaced = True
+    for field, texts in error.errors.items():
+        if field in form.fields:
+            unplaced = False
+            for text in texts:
+                form.add_error(field, text)
+    if unplaced:
+        form.add_error(None, error.detail or _("The change was refused."))

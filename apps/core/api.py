@@ -1,0 +1,70 @@
+"""What every API view is made of: strict input, the version the caller knows, the answer."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core.errors import PreconditionRequired, RuleBroken
+
+_VERSION = re.compile(r'^(?:W/)?"(\d{1,9})"$')
+
+
+def if_match(request: Request) -> int:
+    """The version in the `If-Match` header.
+
+    Raises:
+        PreconditionRequired: there is no such header.
+        RuleBroken: it holds no version of ours.
+    """
+    given = request.headers.get("If-Match", "").strip()
+    if not given:
+        raise PreconditionRequired(
+            _("Send If-Match with the ETag you last read, so that no newer change is overwritten.")
+        )
+    match = _VERSION.match(given)
+    if match is None:
+        raise RuleBroken(_('If-Match must be one ETag of this resource, such as "3".'))
+    return int(match.group(1))
+
+
+class Strict(serializers.Serializer[Any]):
+    """A serializer for input: members it does not know are refused by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping) and (unknown := sorted(set(data) - set(self.fields))):
+            known = ", ".join(sorted(self.fields))
+            raise serializers.ValidationError(
+                {
+                    name: [_("Unknown field. Known fields: %(known)s.") % {"known": known}]
+                    for name in unknown
+                }
+            )
+        return super().to_internal_value(data)
+
+
+def valid(shape: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
+    """The validated values of a body; raises DRF's ValidationError with an error per field."""
+    body = shape(data=data)
+    body.is_valid(raise_exception=True)
+    return dict(body.validated_data)
+
+
+def respond(
+    representation: serializers.BaseSerializer[Any],
+    *,
+    version: int | None = None,
+    status: int = 200,
+    location: str = "",
+) -> Response:
+    """A representation with its ETag and, for something new, its Location."""
+    response = Response(representation.data, status)
+    if version is not None:
+        response["ETag"] = f'"{version}"'
+    if location:
+        response["Location"] = location
+    return response

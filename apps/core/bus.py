@@ -1,0 +1,121 @@
+"""News between the threads and processes of one Holdfast: "environment 3 is at revision 812".
+
+News only wakes; it never carries state. Every listener also looks by itself every two seconds,
+so a lost message costs at most that. Within a process, callbacks run on the web process's event
+loop, handed over with `call_soon_threadsafe`: the loop may be idle in another thread. With
+`REDIS_URL` set, news also travels by Redis publish/subscribe.
+"""
+
+import asyncio
+import json
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import transaction
+
+log = structlog.get_logger(__name__)
+
+Callback = Callable[[dict[str, Any]], None]
+GIVE_UP_SECONDS = 0.2  # a hung Redis must not turn a committed change into an error
+CHANNEL = "holdfast.news"
+
+
+class Bus:
+    """Topics and their listeners in this process, and the way to those in other processes."""
+
+    def __init__(self, redis_url: str = "") -> None:
+        self.origin = uuid.uuid4().hex
+        self._callbacks: dict[str, list[Callback]] = defaultdict(list)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._redis = None
+        if redis_url:
+            self._redis = redis.Redis.from_url(
+                redis_url,
+                socket_timeout=GIVE_UP_SECONDS,
+                socket_connect_timeout=GIVE_UP_SECONDS,
+            )
+            self._listening = redis.Redis.from_url(redis_url, socket_connect_timeout=2.0)
+
+    def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Run callbacks on `loop` from now on; None: in the announcer's thread."""
+        self._loop = loop
+
+    def subscribe(self, topic: str, callback: Callback) -> Callable[[], None]:
+        """Call `callback` with each announcement of `topic`; it must return at once.
+
+        Returns a function that ends the subscription.
+        """
+        with self._lock:
+            self._callbacks[topic].append(callback)
+
+        def cancel() -> None:
+            with self._lock:
+                if callback in self._callbacks[topic]:
+                    self._callbacks[topic].remove(callback)
+
+        return cancel
+
+    def announce(self, topic: str, **data: Any) -> None:
+        """Tell every listener, here and in other processes, once this transaction is committed."""
+        transaction.on_commit(lambda: self.send(topic, data), robust=True)
+
+    def send(self, topic: str, data: dict[str, Any]) -> None:
+        """Tell now. Never raises for an unreachable Redis: the two-second look heals it."""
+        self._hand_over(topic, data)
+        if self._redis is None:
+            return
+        message = json.dumps({"origin": self.origin, "topic": topic, "data": data})
+        try:
+            self._redis.publish(CHANNEL, message)
+        except redis.RedisError as error:
+            log.warning("bus.send_failed", topic=topic, error=type(error).__name__)
+
+    def listen(self, stopping: threading.Event) -> None:
+        """Hand over what other processes announce, until `stopping`; for a supervised loop."""
+        if self._redis is None:
+            return
+        with self._listening.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(CHANNEL)
+            while not stopping.is_set():
+                message = pubsub.get_message(timeout=1.0)
+                if message is not None:
+                    news = json.loads(message["data"])
+                    if news["origin"] != self.origin:
+                        self._hand_over(news["topic"], news["data"])
+
+    def _hand_over(self, topic: str, data: dict[str, Any]) -> None:
+        with self._lock:
+            callbacks = list(self._callbacks[topic])
+        for callback in callbacks:
+            if self._loop is None or self._loop.is_closed():
+                callback(data)
+            else:
+                self._loop.call_soon_threadsafe(callback, data)
+
+
+_bus: Bus | None = None
+
+
+def get() -> Bus:
+    """This process's bus."""
+    global _bus
+    if _bus is None:
+        _bus = Bus(settings.REDIS_URL)
+    return _bus
+
+
+def announce(topic: str, **data: Any) -> None:
+    """`Bus.announce` on this process's bus."""
+    get().announce(topic, **data)
+
+
+def subscribe(topic: str, callback: Callback) -> Callable[[], None]:
+    """`Bus.subscribe` on this process's bus."""
+    return get().subscribe(topic, callback)

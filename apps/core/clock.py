@@ -1,0 +1,28 @@
+"""The time, from one place, so that a test can hold it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+_source: Callable[[], datetime] = lambda: datetime.now(UTC)  # noqa: E731 – a seam, not a function
+
+
+def now() -> datetime:
+    """The present instant, aware, UTC."""
+    return _source()
+
+
+def after(lease: timedelta | None) -> datetime | None:
+    """When a lease that starts now ends; None for "until somebody ends it"."""
+    return None if lease is None else now() + lease
+
+
+@contextmanager
+def use(source: Callable[[], datetime]) -> Iterator[None]:
+    """Let `source` tell the time in the whole process, for tests."""
+    global _source
+    previous, _source = _source, source
+    try:
+        yield
+    finally:
+        _source = previous

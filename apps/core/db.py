@@ -1,0 +1,63 @@
+"""Reading what an actor may see, and changing a row nobody else has changed meanwhile."""
+
+from typing import Any, Protocol, TypeVar
+
+from django.db import models
+from django.db.models import F
+from django.utils.translation import gettext as _
+
+from apps.core.actor import Actor
+from apps.core.errors import NotFound, Stale
+
+
+class Versioned(models.Model):
+    """A row that people edit: `version` grows by one with each change and is its ETag."""
+
+    version = models.PositiveIntegerField(default=1, editable=False)
+
+    class Meta:
+        abstract = True
+
+
+V = TypeVar("V", bound=Versioned)
+M = TypeVar("M", bound=models.Model)
+
+
+class Visible(Protocol[M]):
+    """A queryset that knows what an actor may see."""
+
+    def visible_to(self, actor: Actor) -> models.QuerySet[M]: ...
+
+
+def get_visible(rows: Visible[M], *, actor: Actor, **lookup: Any) -> M:
+    """The one row that matches `lookup` among those the actor can see.
+
+    Raises:
+        NotFound: there is none, or it is another environment's.
+    """
+    row = rows.visible_to(actor).filter(**lookup).first()
+    if row is None:
+        raise NotFound(_("There is no such thing in this environment."))
+    return row
+
+
+def swap(row: V, *, version: int | None = None, **changes: Any) -> None:
+    """Write `changes` if the row is still at `version` (the loaded one by default).
+
+    A compare-and-swap: one UPDATE that matches the version, so that it holds on SQLite and
+    PostgreSQL alike and needs no lock clause. `row` is up to date afterwards.
+
+    Raises:
+        Stale: the row has moved on; nothing is written, and the error carries it as it is now.
+    """
+    expected = row.version if version is None else version
+    rows = type(row)._default_manager.filter(pk=row.pk, version=expected)
+    if rows.update(version=F("version") + 1, **changes) != 1:
+        current = type(row)._default_manager.filter(pk=row.pk).first()
+        raise Stale(
+            _("It was changed after you looked. Look at the newer state and try again."),
+            row=current,
+        )
+    for name, value in changes.items():
+        setattr(row, name, value)
+    row.version = expected + 1

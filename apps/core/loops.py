@@ -1,0 +1,99 @@
+"""Background loops of a web process: supervised threads that restart, and tell their age."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from django.db import close_old_connections
+
+log = structlog.get_logger(__name__)
+
+Body = Callable[[threading.Event], None]
+RESTART_SECONDS = 1.0
+
+
+class Loop:
+    """A named thread that runs `body` again and again until it is stopped.
+
+    A body that raises is logged and started again after a second, so one bad round (a lost
+    database, a bug) never ends the loop. `age` is the time since the last round that ended well.
+    """
+
+    def __init__(self, name: str, body: Body, *, every: float) -> None:
+        self.name = name
+        self.every = every  # seconds between rounds
+        self._body = body
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._finished_at = time.monotonic()
+        self.restarts = 0
+
+    @property
+    def age(self) -> float:
+        """Seconds since a round last ended well."""
+        return time.monotonic() - self._finished_at
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name=f"holdfast.{self.name}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Run the next round now instead of at its time."""
+        self._woken.set()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Ask the loop to end and wait for it, `timeout` seconds at most."""
+        self._stopping.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            wait = self.every if self._round() else RESTART_SECONDS
+            self._woken.wait(wait)
+            self._woken.clear()
+
+    def _round(self) -> bool:
+        close_old_connections()
+        try:
+            self._body(self._stopping)
+        except Exception:
+            self.restarts += 1
+            log.exception("loop.failed", loop=self.name, restarts=self.restarts)
+            return False
+        finally:
+            close_old_connections()
+        self._finished_at = time.monotonic()
+        return True
+
+
+_registered: list[Loop] = []
+
+
+def register(name: str, body: Body, *, every: float) -> Loop:
+    """Have every web process run `body` every `every` seconds; called from `AppConfig.ready`."""
+    loop = Loop(name, body, every=every)
+    _registered.append(loop)
+    return loop
+
+
+def registered() -> tuple[Loop, ...]:
+    return tuple(_registered)
+
+
+def start_all() -> None:
+    for loop in _registered:
+        loop.start()
+
+
+def stop_all() -> None:
+    for loop in _registered:
+        loop.stop()

@@ -1,0 +1,165 @@
+"""What exists: environments, services, what they depend on, and the processes that called home."""
+
+from datetime import datetime
+from typing import Any, Self
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from apps.core.actor import Actor
+from apps.core.db import Versioned
+
+# Names travel in addresses, documents and metrics: lower case, never changed afterwards.
+NAME = RegexValidator(
+    r"^[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?$",
+    _("Use 1–80 lower-case letters, digits, dots, dashes or underscores, e.g. payments-api."),
+)
+
+
+class EnvironmentQuerySet(models.QuerySet["Environment"]):
+    def visible_to(self, actor: Actor) -> Self:
+        return self.filter(pk__in=actor.environment_ids)
+
+
+class Environment(Versioned):
+    """A place services run in, with its own policies, switches and audit chain."""
+
+    slug = models.CharField(max_length=80, unique=True, validators=[NAME])
+    name = models.CharField(max_length=120)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = EnvironmentQuerySet.as_manager()
+
+    class Meta(Versioned.Meta):
+        ordering = ("slug",)
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(slug__regex=NAME.regex.pattern), name="fleet_environment_slug"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    def as_audited(self) -> dict[str, Any]:
+        return {"slug": self.slug, "name": self.name}
+
+
+class ServiceQuerySet(models.QuerySet["Service"]):
+    def visible_to(self, actor: Actor) -> Self:
+        return self.filter(environment__in=actor.environment_ids)
+
+
+class Service(Versioned):
+    """An application that fetches policies."""
+
+    environment = models.ForeignKey(Environment, models.PROTECT, related_name="+")
+    slug = models.CharField(max_length=80, validators=[NAME])
+    description = models.CharField(max_length=300, blank=True)
+    owner = models.CharField(max_length=120, blank=True)  # the team to ask
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ServiceQuerySet.as_manager()
+
+    class Meta(Versioned.Meta):
+        ordering = ("slug",)
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "slug"], name="fleet_service_slug"),
+            models.CheckConstraint(
+                condition=models.Q(slug__regex=NAME.regex.pattern), name="fleet_service_slug_form"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    def as_audited(self) -> dict[str, Any]:
+        return {"slug": self.slug, "description": self.description, "owner": self.owner}
+
+
+class DependencyQuerySet(models.QuerySet["Dependency"]):
+    def visible_to(self, actor: Actor) -> Self:
+        return self.filter(environment__in=actor.environment_ids)
+
+
+class Dependency(Versioned):
+    """Something services call: a database, an API, a queue."""
+
+    environment = models.ForeignKey(Environment, models.PROTECT, related_name="+")
+    slug = models.CharField(max_length=80, validators=[NAME])
+    description = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = DependencyQuerySet.as_manager()
+
+    class Meta(Versioned.Meta):
+        ordering = ("slug",)
+        verbose_name_plural = "dependencies"
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "slug"], name="fleet_dependency_slug"),
+            models.CheckConstraint(
+                condition=models.Q(slug__regex=NAME.regex.pattern),
+                name="fleet_dependency_slug_form",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    def as_audited(self) -> dict[str, Any]:
+        return {"slug": self.slug, "description": self.description}
+
+
+class Usage(models.Model):
+    """A service calls a dependency: somebody said so, or its reports did."""
+
+    class Source(models.TextChoices):
+        DECLARED = "declared"
+        DISCOVERED = "discovered"
+
+    service = models.ForeignKey(Service, models.CASCADE, related_name="+")
+    dependency = models.ForeignKey(Dependency, models.CASCADE, related_name="+")
+    source = models.CharField(max_length=10, choices=Source.choices)
+    since = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["service", "dependency"], name="fleet_usage_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.service} → {self.dependency}"
+
+
+class InstanceQuerySet(models.QuerySet["Instance"]):
+    def visible_to(self, actor: Actor) -> Self:
+        return self.filter(service__environment__in=actor.environment_ids)
+
+    def heard_since(self, instant: datetime) -> Self:
+        """Instances that reported at `instant` or later and have not said goodbye."""
+        return self.filter(heard_at__gte=instant, stopping=False)
+
+
+class Instance(models.Model):
+    """One process of a service, known by the UUID it gave itself."""
+
+    id = models.UUIDField(primary_key=True)
+    service = models.ForeignKey(Service, models.CASCADE, related_name="+")
+    name = models.CharField(max_length=120, blank=True)  # host, pod, pid: for people
+    sdk = models.CharField(max_length=60, blank=True)
+    started_at = models.DateTimeField()
+    first_heard_at = models.DateTimeField()
+    heard_at = models.DateTimeField()
+    stopping = models.BooleanField(default=False)  # it said goodbye
+
+    objects = InstanceQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["service", "-heard_at"], name="fleet_instance_heard"),  # N of M
+            models.Index("heard_at", name="fleet_instance_oldest"),  # pruning
+        ]
+
+    def __str__(self) -> str:
+        return self.name or str(self.pk)

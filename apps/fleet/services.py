@@ -1,0 +1,168 @@
+"""Changes to what exists."""
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from apps.audit import services as audit
+from apps.core import bus
+from apps.core.actor import Actor
+from apps.core.db import get_visible, swap
+from apps.core.errors import Conflict, RuleBroken
+from apps.fleet.models import NAME, Dependency, Environment, Service, Usage
+
+MAX_DISCOVERED = 200  # dependencies a service's reports may add by themselves
+
+
+@transaction.atomic
+def create_environment(slug: str, *, name: str = "", actor: Actor) -> Environment:
+    """Add an environment.
+
+    Raises:
+        RuleBroken: the slug is not a name.
+        Conflict: there is one of that name.
+    """
+    environment = _create(Environment, slug=slug, name=name or slug)
+    audit.record(
+        "environment.created",
+        environment,
+        actor=actor,
+        environment_id=environment.pk,
+        after=environment.as_audited(),
+    )
+    bus.announce("fleet", environment_id=environment.pk)
+    return environment
+
+
+@transaction.atomic
+def rename_environment(
+    environment_id: int, *, name: str, version: int | None, actor: Actor
+) -> Environment:
+    """Change the name people see; raises NotFound or Stale."""
+    environment = get_visible(Environment.objects, actor=actor, pk=environment_id)
+    before = environment.as_audited()
+    swap(environment, version=version, name=name)
+    audit.record(
+        "environment.renamed",
+        environment,
+        actor=actor,
+        environment_id=environment.pk,
+        before=before,
+        after=environment.as_audited(),
+    )
+    return environment
+
+
+@transaction.atomic
+def create_service(slug: str, *, description: str = "", owner: str = "", actor: Actor) -> Service:
+    """Add a service to the actor's environment; raises RuleBroken or Conflict."""
+    service = _create(
+        Service,
+        environment_id=actor.environment_id,
+        slug=slug,
+        description=description,
+        owner=owner,
+    )
+    audit.record(
+        "service.created",
+        service,
+        actor=actor,
+        environment_id=service.environment_id,
+        after=service.as_audited(),
+    )
+    bus.announce("fleet", environment_id=service.environment_id)
+    return service
+
+
+@transaction.atomic
+def update_service(
+    service_id: int, *, version: int | None, actor: Actor, **changes: str
+) -> Service:
+    """Change description or owner; raises NotFound or Stale."""
+    service = get_visible(Service.objects, actor=actor, pk=service_id)
+    return _update(service, "service.updated", version, actor, changes)
+
+
+@transaction.atomic
+def create_dependency(slug: str, *, description: str = "", actor: Actor) -> Dependency:
+    """Add a dependency to the actor's environment; raises RuleBroken or Conflict."""
+    dependency = _create(
+        Dependency, environment_id=actor.environment_id, slug=slug, description=description
+    )
+    audit.record(
+        "dependency.created",
+        dependency,
+        actor=actor,
+        environment_id=dependency.environment_id,
+        after=dependency.as_audited(),
+    )
+    return dependency
+
+
+@transaction.atomic
+def update_dependency(
+    dependency_id: int, *, version: int | None, actor: Actor, **changes: str
+) -> Dependency:
+    """Change the description; raises NotFound or Stale."""
+    dependency = get_visible(Dependency.objects, actor=actor, pk=dependency_id)
+    return _update(dependency, "dependency.updated", version, actor, changes)
+
+
+def link(service: Service, dependency: Dependency, *, source: Usage.Source) -> bool:
+    """Note that `service` calls `dependency`; True if that is new.
+
+    Part of a caller's change: it runs in the caller's transaction, and the caller publishes.
+    """
+    usage, created = Usage.objects.get_or_create(
+        service=service, dependency=dependency, defaults={"source": source}
+    )
+    if not created and source == Usage.Source.DECLARED and usage.source != source:
+        Usage.objects.filter(pk=usage.pk).update(source=source)
+    return created
+
+
+def discover(service: Service, names: set[str]) -> list[Dependency]:
+    """Add the dependencies a service's reports name and nobody declared, with their usage.
+
+    Names that are none, and those over `MAX_DISCOVERED` per service, are left out: a service
+    that makes up names must not fill the console. Runs in the caller's transaction; the caller
+    publishes and audits. Returns those whose usage is new.
+    """
+    known = Usage.objects.filter(service=service).count()
+    found = []
+    for slug in sorted(name for name in names if NAME.regex.match(name)):
+        if known + len(found) >= MAX_DISCOVERED:
+            break
+        dependency, _created = Dependency.objects.get_or_create(
+            environment_id=service.environment_id, slug=slug
+        )
+        if link(service, dependency, source=Usage.Source.DISCOVERED):
+            found.append(dependency)
+    return found
+
+
+def _create(model: type[Any], **values: Any) -> Any:
+    slug = values["slug"]
+    if not NAME.regex.match(slug):
+        raise RuleBroken(str(NAME.message), errors={"slug": [str(NAME.message)]})
+    try:
+        with transaction.atomic():
+            return model.objects.create(**values)
+    except IntegrityError as error:
+        text = _("There is already one called %(slug)s.") % {"slug": slug}
+        raise Conflict(text, errors={"slug": [text]}, code="exists") from error
+
+
+def _update(row: Any, action: str, version: int | None, actor: Actor, changes: Any) -> Any:
+    before = row.as_audited()
+    swap(row, version=version, **changes)
+    audit.record(
+        action,
+        row,
+        actor=actor,
+        environment_id=row.environment_id,
+        before=before,
+        after=row.as_audited(),
+    )
+    return row

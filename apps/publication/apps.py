@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class PublicationConfig(AppConfig):
+    name = "apps.publication"

@@ -1,0 +1,93 @@
+"""The outermost application: lifespan, streams, sockets, and Django for the rest."""
+
+import asyncio
+import os
+import re
+import uuid
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from apps.delivery.streams import PATH as STREAM_PATH  # noqa: E402
+from apps.delivery.streams import Streams  # noqa: E402
+from apps.live.routing import websockets  # noqa: E402
+from django.conf import settings  # noqa: E402
+from servestatic import ServeStaticASGI  # noqa: E402
+
+from apps.core import bus, loops  # noqa: E402
+from controlplane.celery import app as celery_app  # noqa: E402
+from controlplane.embedded import EmbeddedCelery  # noqa: E402
+
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,64}$")
+
+
+class Application:
+    """Routes each ASGI connection to what answers it."""
+
+    def __init__(self) -> None:
+        self.http = ServeStaticASGI(
+            django_application, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL
+        )
+        self.streams = Streams()
+        self.background: EmbeddedCelery | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self.lifespan(receive, send)
+            return
+        scope = {**scope, "headers": with_request_id(scope["headers"])}
+        if scope["type"] == "websocket":
+            await websockets(scope, receive, send)
+        elif STREAM_PATH.match(scope["path"]):
+            await self.streams(scope, receive, send)
+        else:
+            await self.http(scope, receive, send)
+
+    async def lifespan(self, receive: Any, send: Any) -> None:
+        """Start the bus and the background loops with the server, and stop them with it."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def start(self) -> None:
+        bus.get().attach(asyncio.get_running_loop())
+        loops.start_all()
+        if settings.EMBEDDED:
+            self.background = EmbeddedCelery(celery_app)
+            await asyncio.to_thread(self.background.start)
+
+    async def drain(self) -> None:
+        """Say goodbye to every stream, so that clients leave before the server does."""
+        await self.streams.drain()
+
+    async def stop(self) -> None:
+        await self.drain()
+        if self.background is not None:
+            await asyncio.to_thread(self.background.stop)
+        await asyncio.to_thread(loops.stop_all)
+        bus.get().attach(None)
+
+
+def with_request_id(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers with exactly one well-formed X-Request-ID: the caller's, or one of ours.
+
+    Logs, audit entries, tasks and sockets of the request carry it, so nothing else may be in it.
+    """
+    given = [value for name, value in headers if name == b"x-request-id"]
+    own = uuid.uuid4().hex.encode()
+    keep = given[0] if len(given) == 1 and _REQUEST_ID.match(given[0]) else own
+    rest = [(name, value) for name, value in headers if name != b"x-request-id"]
+    return [*rest, (b"x-request-id", keep)]
+
+
+application = Application()

@@ -1,0 +1,29 @@
+"""The Celery application and its timetable."""
+
+import os
+
+from celery import Celery
+from celery.signals import setup_logging
+from django_structlog.celery.steps import DjangoStructLogInitStep
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+
+app = Celery("holdfast")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.steps["worker"].add(DjangoStructLogInitStep)
+app.autodiscover_tasks()
+
+app.conf.beat_schedule = {
+    "end leases of flags": {"task": "apps.degradation.tasks.end_due_flags", "schedule": 1.0},
+    "end leases of overrides": {"task": "apps.policies.tasks.end_due_overrides", "schedule": 1.0},
+    "roll up telemetry": {"task": "apps.telemetry.tasks.roll_up", "schedule": 60.0},
+    "prune telemetry": {"task": "apps.telemetry.tasks.prune", "schedule": 600.0},
+}
+# A tick that was missed is not made up for: the next one does the same work.
+for entry in app.conf.beat_schedule.values():
+    entry["options"] = {"expires": 60.0}
+
+
+@setup_logging.connect
+def _keep_our_logging(**kwargs: object) -> None:
+    """Celery configures logging unless somebody listens here; Django already did."""

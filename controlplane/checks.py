@@ -1,0 +1,46 @@
+"""System checks of the configuration: what is half set is refused at start, with a hint."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+
+
+def deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Errors `holdfast.E001` to `E004`: combinations of addresses that cannot work."""
+    found: list[CheckMessage] = []
+    if settings.REDIS_URL and settings.ON_SQLITE:
+        found.append(
+            Error(
+                "REDIS_URL is set, but the database is SQLite, which several processes "
+                "on several machines cannot share.",
+                hint="Set DATABASE_URL=postgres://… as well, or unset REDIS_URL to run embedded.",
+                id="holdfast.E001",
+            )
+        )
+    if not settings.REDIS_URL and not settings.ON_SQLITE:
+        found.append(
+            Error(
+                "The database is PostgreSQL, but REDIS_URL is not set, so that processes "
+                "could not tell each other of changes.",
+                hint="Set REDIS_URL=redis://… as well, or unset DATABASE_URL to run embedded.",
+                id="holdfast.E002",
+            )
+        )
+    if settings.EMBEDDED and settings.CELERY_BROKER_URL != "memory://":
+        found.append(
+            Error(
+                "A Celery broker is set, but the server runs embedded, with its worker inside.",
+                hint="Unset CELERY_BROKER_URL and RABBITMQ_URL, or set DATABASE_URL and REDIS_URL.",
+                id="holdfast.E003",
+            )
+        )
+    if not settings.EMBEDDED and not settings.SECRET_KEY_CONFIGURED:
+        found.append(
+            Error(
+                "SECRET_KEY is not set, and several processes must share one.",
+                hint="Set SECRET_KEY, or SECRET_KEY_FILE with the path of a file that holds it.",
+                id="holdfast.E004",
+            )
+        )
+    return found

@@ -1,0 +1,54 @@
+"""How log lines look: structlog for ours and for everybody's, on stderr."""
+
+from typing import Any
+
+import structlog
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+
+STRUCTLOG: dict[str, Any] = {
+    "processors": [
+        structlog.stdlib.filter_by_level,
+        *_SHARED,
+        structlog.processors.UnicodeDecoder(),
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    "logger_factory": structlog.stdlib.LoggerFactory(),
+    "cache_logger_on_first_use": True,
+}
+
+
+def config(log_format: str) -> dict[str, Any]:
+    """`logging`'s configuration for `json` (one object a line) or `console` (for people)."""
+    render: list[Any]
+    if log_format == "json":
+        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        render = [structlog.dev.ConsoleRenderer()]
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structured": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": _SHARED,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "root": {"handlers": ["stderr"], "level": "INFO"},
+        "loggers": {
+            # Each request is logged once, by django-structlog or by the gate.
+            "uvicorn.access": {"level": "WARNING"},
+            "django.server": {"level": "WARNING"},
+            "httpx": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
+            "celery.beat": {"level": "WARNING"},
+        },
+    }

@@ -1,0 +1,231 @@
+"""All settings of the server, read from the environment.
+
+Which mode runs is decided here and nowhere else: with neither `REDIS_URL` nor a PostgreSQL
+`DATABASE_URL` the server is *embedded* (SQLite, one process); with both it is *distributed*.
+Anything in between is refused by `controlplane.checks`.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import environ
+import structlog
+from django.utils.translation import gettext_lazy as _
+
+from controlplane import logs
+
+env = environ.FileAwareEnv()  # every NAME may also be given as NAME_FILE
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = Path(env.str("HOLDFAST_VAR", str(BASE_DIR / "var")))
+VERSION = "0.1.0"
+
+
+def _secret_key() -> str:
+    """The configured key, else one made on first use and kept in `var/secret-key` (0600)."""
+    if configured := env.str("SECRET_KEY", ""):
+        return configured
+    path = VAR_DIR / "secret-key"
+    VAR_DIR.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text()
+    with os.fdopen(handle, "w") as file:
+        file.write(key := secrets.token_urlsafe(50))
+    return key
+
+
+# --- Mode ---------------------------------------------------------------------------------------
+WEB_PROCESS = env.bool("HOLDFAST_WEB", False)
+REDIS_URL = env.str("REDIS_URL", "")
+RABBITMQ_URL = env.str("RABBITMQ_URL", "")
+DATABASE: dict[str, Any] = env.db_url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'holdfast.sqlite3'}")
+ON_SQLITE = DATABASE["ENGINE"].endswith("sqlite3")
+EMBEDDED = ON_SQLITE and not REDIS_URL
+
+SECRET_KEY = _secret_key()
+SECRET_KEY_CONFIGURED = bool(env.str("SECRET_KEY", ""))
+DEBUG = False
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Cookies travel over TLS only, unless the server is the embedded one on this machine.
+SECURE_COOKIES = env.bool("SECURE_COOKIES", not EMBEDDED)
+SESSION_COOKIE_SECURE = SECURE_COOKIES
+CSRF_COOKIE_SECURE = SECURE_COOKIES
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 12 * 3600  # seconds: one shift
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_COOKIES else None
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+# --- What runs ----------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_structlog",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+    "apps.core",
+    "apps.audit",
+    "apps.fleet",
+    "apps.accounts",
+    "apps.publication",
+    "apps.telemetry",
+    "apps.policies",
+    "apps.degradation",
+    "apps.delivery",
+    "apps.live",
+    "apps.console",
+    "controlplane",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "apps.core.headers.ContentSecurityPolicy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "apps.audit.middleware.RecordDenials",
+]
+ROOT_URLCONF = "controlplane.urls"
+ASGI_APPLICATION = "controlplane.asgi.application"
+APPEND_SLASH = False  # every API route answers with and without its slash; see core.routes
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- Data ---------------------------------------------------------------------------------------
+DB_POOL_SIZE = env.int("DB_POOL_SIZE", 10)
+DB_MAX_OVERFLOW = env.int("DB_MAX_OVERFLOW", 10)
+if ON_SQLITE:
+    DATABASE["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",  # take the write lock at BEGIN, so that it is waited for
+        "timeout": 20,  # seconds a writer waits for the lock
+        "init_command": (
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY"
+        ),
+    }
+elif WEB_PROCESS:
+    DATABASE["OPTIONS"] = {
+        "pool": {
+            "min_size": 2,
+            "max_size": DB_POOL_SIZE + DB_MAX_OVERFLOW,
+            "timeout": 5,  # seconds a request waits for a connection before it fails
+        },
+        "connect_timeout": 5,
+    }
+else:
+    DATABASE["OPTIONS"] = {"connect_timeout": 5}
+    DATABASE["CONN_HEALTH_CHECKS"] = True
+    DATABASE["CONN_MAX_AGE"] = 60
+DATABASES = {"default": DATABASE}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+
+# --- Background work ----------------------------------------------------------------------------
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", RABBITMQ_URL or REDIS_URL or "memory://")
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_REDIRECT_STDOUTS = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+if EMBEDDED:
+    # Kombu's memory transport polls once a second unless told otherwise.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.05}
+    CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+
+# --- API ----------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "apps.accounts.authentication.TokenAuthentication",
+        "apps.accounts.authentication.SessionActorAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "apps.core.permissions.Refuse"
+    ],  # a view that names no scope is closed
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["apps.core.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "apps.core.schema.Schema",
+    "EXCEPTION_HANDLER": "apps.audit.denials.handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Holdfast",
+    "DESCRIPTION": "Decide in one place how services behave when their dependencies fail.",
+    "VERSION": VERSION,
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024  # bytes: the largest body any route takes
+
+# --- Delivery and telemetry ---------------------------------------------------------------------
+POLL_SECONDS = env.float("POLL_SECONDS", 10.0)
+REPORT_SECONDS = env.float("REPORT_SECONDS", 5.0)
+JITTER = 0.2  # share of the interval, either way
+STALE_AFTER_SECONDS = env.int("STALE_AFTER_SECONDS", 300)
+
+# --- People -------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Holdfast",
+    "SITE_HEADER": "Holdfast",
+    "SITE_SUBHEADER": _("reliability control plane"),
+    "SITE_SYMBOL": "anchor",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "apps.console.dashboard.context",
+    "SIDEBAR": {"navigation": "apps.console.navigation.sections"},
+}
+
+# --- Logs ---------------------------------------------------------------------------------------
+LOG_FORMAT = env.str("LOG_FORMAT", "console" if EMBEDDED else "json")
+LOGGING = logs.config(LOG_FORMAT)
+structlog.configure(**logs.STRUCTLOG)
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+SILENCED_SYSTEM_CHECKS: list[str] = []

@@ -1,0 +1,35 @@
+"""Every address of the server. Each app lists its own API routes in its `urls.py`."""
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from apps.core import problems
+from apps.core.routes import route
+
+API = [
+    route("schema", SpectacularAPIView.as_view(), name="schema"),
+    route("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    *(
+        path("", include(f"apps.{app}.urls"))
+        for app in (
+            "audit",
+            "fleet",
+            "accounts",
+            "publication",
+            "telemetry",
+            "policies",
+            "degradation",
+            "delivery",
+        )
+    ),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("api/v1/", include(API)),
+    path("admin/", admin.site.urls),
+    path("", include("apps.live.urls")),
+    path("", include("apps.console.urls")),
+]
+
+handler404 = problems.not_found
