@@ -1,0 +1,40 @@
+#!/bin/sh
+# Make .venv and install the locked packages of requirements/$1.txt (base or dev) and the SDK.
+set -eu
+
+complete='import ensurepip, sqlite3, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))'
+
+find_python() {
+    for name in python3 python3.13 python3.12 python3.11; do
+        if "$name" -c "$complete" >/dev/null 2>&1; then
+            echo "$name"
+            return
+        fi
+    done
+}
+
+pip_install() { # quiet but for a dot per package; errors are shown
+    { .venv/bin/python -m pip install --disable-pip-version-check --no-input "$@" || echo "failed"; } |
+        awk '/^Collecting/ {printf "."; fflush()}
+             /^failed$/ {failed = 1}
+             END {print ""; exit failed}'
+}
+
+if ! .venv/bin/python -c "$complete" >/dev/null 2>&1; then
+    python=$(find_python)
+    if [ -z "$python" ]; then
+        # Debian keeps the part of Python that makes virtual environments in a package of its own.
+        sh deploy/debian-packages.sh python3 python3-venv || true
+        python=$(find_python)
+    fi
+    if [ -z "$python" ]; then
+        echo "Holdfast needs Python 3.11 or newer with venv (Debian: python3-venv)." >&2
+        exit 1
+    fi
+    echo "Making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv
+fi
+
+echo "Installing requirements/$1.txt, about a minute the first time"
+pip_install --require-hashes --requirement "requirements/$1.txt"
+pip_install --no-deps --no-build-isolation --editable sdk

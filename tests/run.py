@@ -1,0 +1,101 @@
+"""Every test, in tiers: one pytest per tier, coverage over all of them.
+
+Arguments go to each pytest; `--tier NAME` (repeatable) runs only that tier, without the bound on
+coverage.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from deploy.local_servers import PostgreSQL, RabbitMQ, Redis
+from tests.servers import shared_name
+
+ROOT = Path(__file__).resolve().parent.parent
+LEAST_COVERAGE = 90  # per cent, of lines and branches
+MODE_VARIABLES = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "CELERY_BROKER_URL")
+
+
+class Tier(NamedTuple):
+    """One run of pytest."""
+
+    name: str
+    arguments: list[str]
+    is_distributed: bool = False  # on PostgreSQL and Redis instead of SQLite
+
+
+TIERS = [
+    Tier("sqlite", ["tests", "sdk/tests", "--ignore=tests/e2e"]),
+    Tier("postgresql", ["tests", "--ignore=tests/e2e"], is_distributed=True),
+    Tier("e2e", ["tests/e2e"]),
+]
+
+
+def environment(var: Path, servers: dict[str, str], tier: Tier) -> dict[str, str]:
+    """What a tier's pytest sees: nothing of the caller's own database, a directory of its own."""
+    inherited = {key: value for key, value in os.environ.items() if key not in MODE_VARIABLES}
+    own = {"COVERAGE_FILE": str(var / "coverage"), "HOLDFAST_VAR": str(var), "SECRET_KEY": "tests"}
+    if tier.is_distributed:
+        own["DATABASE_URL"] = servers[shared_name(PostgreSQL)]
+        own["REDIS_URL"] = servers[shared_name(Redis)]
+    return inherited | servers | own
+
+
+def run_tier(tier: Tier, extra: list[str], environment: dict[str, str]) -> bool:
+    """Whether all its tests passed."""
+    print(f"\n=== {tier.name}: pytest {' '.join(tier.arguments + extra)}", flush=True)
+    started = time.monotonic()
+    workers = ["-n", str(os.cpu_count() or 2), "--dist", "loadfile"]
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest"]
+    done = subprocess.run(
+        [*command, *tier.arguments, *workers, *extra], cwd=ROOT, env=environment, check=False
+    )
+    print(f"=== {tier.name}: {time.monotonic() - started:.0f} s", flush=True)
+    return done.returncode == 0
+
+
+def report_coverage(var: Path, *, least: int) -> bool:
+    """Whether the tiers together reach `least` per cent."""
+    coverage = [sys.executable, "-m", "coverage"]
+    settings = os.environ | {"COVERAGE_FILE": str(var / "coverage")}
+    subprocess.run([*coverage, "combine", "--quiet"], cwd=ROOT, env=settings, check=True)
+    shutil.copy(var / "coverage", ROOT / ".coverage")  # for `coverage html`
+    done = subprocess.run(
+        [*coverage, "report", f"--fail-under={least}"], cwd=ROOT, env=settings, check=False
+    )
+    return done.returncode == 0
+
+
+def stop(number: int, _frame: object) -> NoReturn:
+    """Leave through the context managers, which stop the servers."""
+    sys.exit(128 + number)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tier", action="append", choices=[tier.name for tier in TIERS])
+    chosen, extra = parser.parse_known_args()
+    tiers = [tier for tier in TIERS if not chosen.tier or tier.name in chosen.tier]
+    signal.signal(signal.SIGTERM, stop)
+    with ExitStack() as stack:
+        var = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-tests-")))
+        print("Starting PostgreSQL, Redis and RabbitMQ", flush=True)
+        servers = {
+            shared_name(kind): stack.enter_context(kind()).url
+            for kind in (PostgreSQL, Redis, RabbitMQ)
+        }
+        passed = [run_tier(tier, extra, environment(var, servers, tier)) for tier in tiers]
+        covered = report_coverage(var, least=0 if chosen.tier else LEAST_COVERAGE)
+    return 0 if all(passed) and covered else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
