@@ -25,7 +25,8 @@ VERSION = "0.1.0"
 
 def _secret_key() -> str:
     """The configured key, else one made on first use and kept in `var/secret-key` (0600)."""
-    if configured := env.str("SECRET_KEY", ""):
+    configured: str = env.str("SECRET_KEY", "")
+    if configured:
         return configured
     path = VAR_DIR / "secret-key"
     VAR_DIR.mkdir(parents=True, exist_ok=True)

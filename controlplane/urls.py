@@ -7,7 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from apps.core import problems
 from apps.core.routes import route
 
-API = [
+API: list[URLPattern | URLResolver] = [
     route("schema", SpectacularAPIView.as_view(), name="schema"),
     route("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     *(

@@ -70,7 +70,7 @@ class Change:
     intro: str | Promise = ""
 
 
-class GuardedModelAdmin(ModelAdmin):  # type: ignore[type-arg, misc]  # unfold ships no stubs
+class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no stubs
     """No write but through `changes` (of one object) and `creations` (of a new one).
 
     Each is a page of its own under the object; Django's add, change and delete forms, inlines
@@ -87,8 +87,8 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[type-arg, misc]  # unfold s
 
     # -- what may be seen ------------------------------------------------------------------------
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
-        rows = super().get_queryset(request)
-        return rows.visible_to(actor_of(request)) if hasattr(rows, "visible_to") else rows
+        rows: models.QuerySet[Any] = super().get_queryset(request)
+        return visible_to(rows, actor_of(request))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.is_active and request.user.is_staff)
@@ -182,8 +182,8 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[type-arg, misc]  # unfold s
         initial |= {key: value for key, value in request.GET.items() if row is None}
         form = change.form(request.POST if request.method == "POST" else None, initial=initial)
         for field in form.fields.values():
-            if isinstance(field, forms.ModelChoiceField) and hasattr(field.queryset, "visible_to"):
-                field.queryset = field.queryset.visible_to(actor_of(request))
+            if isinstance(field, forms.ModelChoiceField) and field.queryset is not None:
+                field.queryset = visible_to(field.queryset, actor_of(request))
         return form
 
     def _back(self, row: Any) -> str:
@@ -248,10 +248,18 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[type-arg, misc]  # unfold s
             if actor.may(change.scope) and change.offered(row)
         ]
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:  # type: ignore[override]
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
         """The audit log replaces Django's LogEntry."""
 
     log_change = log_addition
+
+
+def visible_to(rows: models.QuerySet[Any], actor: Actor) -> models.QuerySet[Any]:
+    """The rows the actor may see; all of them where the table belongs to no environment."""
+    if not hasattr(rows, "visible_to"):
+        return rows
+    seen: models.QuerySet[Any] = rows.visible_to(actor)
+    return seen
 
 
 def add_to_form(form: forms.Form, error: DomainError) -> None:

@@ -18,6 +18,7 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import transaction
+from redis.client import PubSub
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +82,8 @@ class Bus:
         """Hand over what other processes announce, until `stopping`; for a supervised loop."""
         if self._redis is None:
             return
-        with self._listening.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub: PubSub = self._listening.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # untyped library
+        with pubsub:
             pubsub.subscribe(CHANNEL)
             while not stopping.is_set():
                 message = pubsub.get_message(timeout=1.0)

@@ -1,6 +1,6 @@
 """Reading what an actor may see, and changing a row nobody else has changed meanwhile."""
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from django.db import models
 from django.db.models import F
@@ -23,19 +23,14 @@ V = TypeVar("V", bound=Versioned)
 M = TypeVar("M", bound=models.Model)
 
 
-class Visible(Protocol[M]):
-    """A queryset that knows what an actor may see."""
-
-    def visible_to(self, actor: Actor) -> models.QuerySet[M]: ...
-
-
-def get_visible(rows: Visible[M], *, actor: Actor, **lookup: Any) -> M:
+def get_visible(rows: models.Manager[M], *, actor: Actor, **lookup: Any) -> M:
     """The one row that matches `lookup` among those the actor can see.
 
     Raises:
         NotFound: there is none, or it is another environment's.
     """
-    row = rows.visible_to(actor).filter(**lookup).first()
+    seen: models.QuerySet[M] = rows.visible_to(actor)  # type: ignore[attr-defined]  # of our querysets
+    row = seen.filter(**lookup).first()
     if row is None:
         raise NotFound(_("There is no such thing in this environment."))
     return row

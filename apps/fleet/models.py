@@ -1,5 +1,6 @@
 """What exists: environments, services, what they depend on, and the processes that called home."""
 
+import re
 from datetime import datetime
 from typing import Any, Self
 
@@ -11,8 +12,9 @@ from apps.core.actor import Actor
 from apps.core.db import Versioned
 
 # Names travel in addresses, documents and metrics: lower case, never changed afterwards.
+SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?$")
 NAME = RegexValidator(
-    r"^[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?$",
+    SLUG,
     _("Use 1–80 lower-case letters, digits, dots, dashes or underscores, e.g. payments-api."),
 )
 
@@ -35,12 +37,17 @@ class Environment(Versioned):
         ordering = ("slug",)
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(slug__regex=NAME.regex.pattern), name="fleet_environment_slug"
+                condition=models.Q(slug__regex=SLUG.pattern), name="fleet_environment_slug"
             )
         ]
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def audited_in(self) -> int:
+        """The environment whose chain records changes of this row."""
+        return self.pk
 
     def as_audited(self) -> dict[str, Any]:
         return {"slug": self.slug, "name": self.name}
@@ -67,12 +74,16 @@ class Service(Versioned):
         constraints = [
             models.UniqueConstraint(fields=["environment", "slug"], name="fleet_service_slug"),
             models.CheckConstraint(
-                condition=models.Q(slug__regex=NAME.regex.pattern), name="fleet_service_slug_form"
+                condition=models.Q(slug__regex=SLUG.pattern), name="fleet_service_slug_form"
             ),
         ]
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def audited_in(self) -> int:
+        return self.environment_id
 
     def as_audited(self) -> dict[str, Any]:
         return {"slug": self.slug, "description": self.description, "owner": self.owner}
@@ -99,13 +110,17 @@ class Dependency(Versioned):
         constraints = [
             models.UniqueConstraint(fields=["environment", "slug"], name="fleet_dependency_slug"),
             models.CheckConstraint(
-                condition=models.Q(slug__regex=NAME.regex.pattern),
+                condition=models.Q(slug__regex=SLUG.pattern),
                 name="fleet_dependency_slug_form",
             ),
         ]
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def audited_in(self) -> int:
+        return self.environment_id
 
     def as_audited(self) -> dict[str, Any]:
         return {"slug": self.slug, "description": self.description}

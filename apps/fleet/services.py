@@ -1,6 +1,6 @@
 """Changes to what exists."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
@@ -10,7 +10,9 @@ from apps.core import bus
 from apps.core.actor import Actor
 from apps.core.db import get_visible, swap
 from apps.core.errors import Conflict, RuleBroken
-from apps.fleet.models import NAME, Dependency, Environment, Service, Usage
+from apps.fleet.models import NAME, SLUG, Dependency, Environment, Service, Usage
+
+N = TypeVar("N", Environment, Service, Dependency)
 
 MAX_DISCOVERED = 200  # dependencies a service's reports may add by themselves
 
@@ -41,17 +43,7 @@ def rename_environment(
 ) -> Environment:
     """Change the name people see; raises NotFound or Stale."""
     environment = get_visible(Environment.objects, actor=actor, pk=environment_id)
-    before = environment.as_audited()
-    swap(environment, version=version, name=name)
-    audit.record(
-        "environment.renamed",
-        environment,
-        actor=actor,
-        environment_id=environment.pk,
-        before=before,
-        after=environment.as_audited(),
-    )
-    return environment
+    return _update(environment, "environment.renamed", version, actor, {"name": name})
 
 
 @transaction.atomic
@@ -130,8 +122,8 @@ def discover(service: Service, names: set[str]) -> list[Dependency]:
     publishes and audits. Returns those whose usage is new.
     """
     known = Usage.objects.filter(service=service).count()
-    found = []
-    for slug in sorted(name for name in names if NAME.regex.match(name)):
+    found: list[Dependency] = []
+    for slug in sorted(name for name in names if SLUG.match(name)):
         if known + len(found) >= MAX_DISCOVERED:
             break
         dependency, _created = Dependency.objects.get_or_create(
@@ -142,26 +134,26 @@ def discover(service: Service, names: set[str]) -> list[Dependency]:
     return found
 
 
-def _create(model: type[Any], **values: Any) -> Any:
+def _create(model: type[N], **values: Any) -> N:
     slug = values["slug"]
-    if not NAME.regex.match(slug):
+    if not SLUG.match(slug):
         raise RuleBroken(str(NAME.message), errors={"slug": [str(NAME.message)]})
     try:
         with transaction.atomic():
-            return model.objects.create(**values)
+            return model._default_manager.create(**values)
     except IntegrityError as error:
         text = _("There is already one called %(slug)s.") % {"slug": slug}
         raise Conflict(text, errors={"slug": [text]}, code="exists") from error
 
 
-def _update(row: Any, action: str, version: int | None, actor: Actor, changes: Any) -> Any:
+def _update(row: N, action: str, version: int | None, actor: Actor, changes: dict[str, str]) -> N:
     before = row.as_audited()
     swap(row, version=version, **changes)
     audit.record(
         action,
         row,
         actor=actor,
-        environment_id=row.environment_id,
+        environment_id=row.audited_in,
         before=before,
         after=row.as_audited(),
     )
