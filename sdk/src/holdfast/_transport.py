@@ -1,0 +1,247 @@
+"""HTTP to the control plane: bounded in time and size, the token in one header and nowhere else."""
+
+import contextlib
+import gzip
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+
+from holdfast._settings import Settings, Timing
+from holdfast.clock import Clock
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024  # after decompression
+_MAX_REPLY_BYTES = 64 * 1024  # to a report
+_GZIP_FROM_BYTES = 1024  # below this a report does not get smaller
+_IDLE_SECONDS = 4.0  # under uvicorn's 5 s: a reused connection is one the server still holds
+
+
+class TransportFailed(Exception):
+    """No usable answer came; `kind` is a word for logs and never quotes the request."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whatever its status.
+
+    Attributes:
+        headers: Lower-case names.
+        body: Decompressed.
+        asked_at, received_at: When the request left and the headers arrived; monotonic seconds.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    asked_at: float
+    received_at: float
+
+
+class EventStream:
+    """An open answer that is read piece by piece, and can be cut from another thread."""
+
+    def __init__(self, response: "httpx.Response", asked_at: float) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = dict(response.headers)
+        self.asked_at = asked_at
+        self._response = response
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes as they come.
+
+        Raises:
+            TransportFailed: the connection broke, or was silent for too long.
+        """
+        with _failures_named():
+            yield from self._response.iter_raw()
+
+    def cut(self) -> None:
+        """End the stream at once; the reading thread sees its end."""
+        network = self._response.extensions.get("network_stream")
+        sock = network.get_extra_info("socket") if network is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):  # already closed: that is what we want
+                # Past SSLSocket.shutdown, which would pull the TLS state from under the reader.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class Transport:
+    """The requests the SDK makes, over one pooled connection; safe for several threads."""
+
+    def __init__(
+        self, settings: Settings, instance: str, clock: Clock, timing: Timing | None = None
+    ) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._clock = clock
+        self._timing = timing or Timing()
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+
+    def __repr__(self) -> str:
+        return f"<Transport to {self._settings.url}>"
+
+    def fetch_policy(self, etag: str | None = None) -> Answer:
+        """Ask for the document, or for a 304 if it still is the one with `etag`.
+
+        Raises:
+            TransportFailed: no answer, a broken one, or one over 4 MiB.
+        """
+        headers = {"If-None-Match": etag} if etag else {}
+        return self._exchange("GET", self._policy_path(), headers, None, MAX_DOCUMENT_BYTES)
+
+    def send_report(self, body: bytes, *, seconds: float | None = None) -> Answer:
+        """Hand in a report; `seconds` bounds the whole exchange where the default is too long.
+
+        Raises:
+            TransportFailed: no answer, or a broken one.
+        """
+        headers = {"Content-Type": "application/json"}
+        if len(body) >= _GZIP_FROM_BYTES:
+            headers["Content-Encoding"] = "gzip"
+            body = gzip.compress(body, compresslevel=5)
+        return self._exchange("POST", "/api/v1/reports", headers, body, _MAX_REPLY_BYTES, seconds)
+
+    @contextlib.contextmanager
+    def open_stream(self, last_event_id: str | None = None) -> Iterator[EventStream]:
+        """Open the event stream; its answer may also be a refusal.
+
+        Raises:
+            TransportFailed: no answer.
+        """
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        if last_event_id:
+            headers["Last-Event-ID"] = last_event_id
+        asked_at = self._clock.monotonic()
+        with contextlib.ExitStack() as stack:
+            with _failures_named():
+                response = stack.enter_context(
+                    self._http().stream(
+                        "GET",
+                        self._policy_path() + "/stream",
+                        headers=headers,
+                        timeout=self._timeout(read=self._timing.silence_seconds),
+                    )
+                )
+            yield EventStream(response, asked_at)
+
+    def close(self) -> None:
+        """Give the connections back; the next request would open new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        content: bytes | None,
+        cap: int,
+        seconds: float | None = None,
+    ) -> Answer:
+        longest = seconds or self._timing.request_seconds
+        deadline = time.monotonic() + longest
+        asked_at = self._clock.monotonic()
+        timeout = self._timeout(read=longest)
+        with (
+            _failures_named(),
+            self._http().stream(
+                method, path, headers=headers, content=content, timeout=timeout
+            ) as response,
+        ):
+            received_at = self._clock.monotonic()
+            encoding = response.headers.get("content-encoding", "")
+            chunks = _until(deadline, response.iter_raw())
+            body = _collect(_decoded(chunks, encoding, cap), cap)
+            return Answer(response.status_code, dict(response.headers), body, asked_at, received_at)
+
+    def _policy_path(self) -> str:
+        return f"/api/v1/policies/{quote(self._settings.service, safe='')}"
+
+    def _timeout(self, *, read: float) -> "httpx.Timeout":
+        import httpx
+
+        return httpx.Timeout(min(read, self._timing.request_seconds), read=read)
+
+    def _http(self) -> "httpx.Client":
+        with self._lock:
+            if self._client is None:
+                self._client = self._connected()
+            return self._client
+
+    def _connected(self) -> "httpx.Client":
+        import httpx  # here: importing holdfast must stay cheap, and holdfast.spec free of HTTP
+
+        from holdfast import __version__
+
+        headers = {
+            "Authorization": f"Bearer {self._settings.token}",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"holdfast-python/{__version__}",
+            "Holdfast-Instance": self._instance,
+        }
+        limits = httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_SECONDS)
+        return httpx.Client(base_url=self._settings.url, headers=headers, limits=limits)
+
+
+@contextlib.contextmanager
+def _failures_named() -> Iterator[None]:
+    """Turn whatever the network does into `TransportFailed`, without its request attached."""
+    import httpx
+
+    try:
+        yield
+    except TransportFailed:
+        raise
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        _fail(type(error).__name__)
+    except (OSError, ValueError, zlib.error) as error:  # a socket cut under the reader
+        _fail(type(error).__name__)
+
+
+def _fail(kind: str) -> NoReturn:
+    raise TransportFailed(kind) from None
+
+
+def _until(deadline: float, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass chunks on until real time `deadline`: a dripping server must not hold a thread."""
+    for chunk in chunks:
+        yield chunk
+        if time.monotonic() > deadline:
+            raise TransportFailed("TooSlow")
+
+
+def _decoded(chunks: Iterable[bytes], encoding: str, cap: int) -> Iterator[bytes]:
+    """Inflate as it comes. httpx takes a truncated gzip for a whole one, so this is our own."""
+    if encoding in {"", "identity"}:
+        yield from chunks
+        return
+    if encoding != "gzip":
+        raise TransportFailed("UnknownEncoding")
+    inflater: Any = zlib.decompressobj(wbits=31)
+    for chunk in chunks:
+        yield inflater.decompress(chunk, cap + 1)
+    if not inflater.eof:
+        raise TransportFailed("TruncatedGzip")
+
+
+def _collect(chunks: Iterable[bytes], cap: int) -> bytes:
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > cap:
+            raise TransportFailed("TooLarge")
+    return bytes(body)
