@@ -1,0 +1,385 @@
+"""A control plane for tests: a real HTTP server that speaks the contract, and misbehaves on demand.
+
+    with PolicyServer() as server:
+        server.publish(document(1))
+        server.faults = [Fault("garbage")] * 10
+"""
+
+import gzip
+import hashlib
+import json
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from sdk.tests.client.world import SERVER_TIME, TOKEN, encode, iso
+
+_END = b""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What one answer does instead of being right.
+
+    Attributes:
+        kind: status, garbage, truncated_gzip, truncated_body, bomb, hang, drop, redirect.
+        status: For `status`.
+        headers: Sent with `status`.
+    """
+
+    kind: str
+    status: int = 500
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Seen:
+    """One request, as it arrived."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        content = self.body
+        if self.headers.get("content-encoding") == "gzip":
+            content = gzip.decompress(content)
+        return json.loads(content)
+
+
+class PolicyServer:
+    """One document, served to pollers and streams, and the reports that came in.
+
+    Attributes:
+        faults: Taken from the front, one per poll; with `report_faults` and `stream_faults`
+            for the other two.
+        token: The only one accepted; other requests get 401.
+        server_time: The clock of `Date`, `hello` and `changed`; None: the machine's own.
+        hints: The pace dictated by headers; `retry_ms` for streams.
+    """
+
+    def __init__(self, *, port: int = 0, server_time: float | None = None) -> None:
+        self.faults: list[Fault] = []
+        self.report_faults: list[Fault] = []
+        self.stream_faults: list[Fault] = []
+        self.token = TOKEN
+        self.server_time = server_time
+        self.hints = {"Holdfast-Poll-Seconds": "0.05", "Holdfast-Report-Seconds": "0.05"}
+        self.retry_ms = 20
+        self.seen: list[Seen] = []
+        self.report_answer: dict[str, Any] = {}
+        self.stream_greets = True
+        self._lock = threading.Lock()
+        self._body: bytes | None = None
+        self._document: dict[str, Any] = {}
+        self._streams: list[queue.Queue[bytes]] = []
+        self._released = threading.Event()
+        self._connections: set[socket.socket] = set()
+        self._http = _Server(("127.0.0.1", port), self)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
+
+    def __enter__(self) -> "PolicyServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.kill()
+
+    @property
+    def port(self) -> int:
+        return int(self._http.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """Stop listening and cut every connection, as `kill -9` would."""
+        self._released.set()
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join(5)
+        self._http.server_close()
+        with self._lock:
+            connections, self._connections = self._connections, set()
+        for connection in connections:
+            _cut(connection)
+
+    def publish(self, body: dict[str, Any], *, push: bool = False) -> None:
+        """Serve a document from now on; `push` sends it to the open streams, too."""
+        with self._lock:
+            self._document, self._body = body, encode(body)
+        if push:
+            self.send_event("document", encode(body).decode(), self.event_id)
+
+    def publish_change(self, body: dict[str, Any], *, base: int, **members: Any) -> None:
+        """Serve a document, and tell the open streams what of it changed since `base`."""
+        self.publish(body)
+        meta = body["meta"]
+        change = {
+            "base": base,
+            "revision": meta["revision"],
+            "etag": self.etag,
+            "server_time": iso(self._now()),
+            "published_at": meta["published_at"],
+            "changed": members,
+        }
+        self.send_event("changed", json.dumps(change), self.event_id)
+
+    def send_event(self, name: str, data: str, event_id: str = "") -> None:
+        """Send any event to the open streams."""
+        lines = f"event: {name}\n" + (f"id: {event_id}\n" if event_id else "")
+        self.send_raw(f"{lines}data: {data}\n\n".encode())
+
+    def send_raw(self, content: bytes) -> None:
+        """Send bytes to the open streams."""
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.put(content)
+
+    def end_streams(self) -> None:
+        """End the open streams without a word."""
+        self.send_raw(_END)
+
+    @property
+    def open_streams(self) -> int:
+        with self._lock:
+            return len(self._streams)
+
+    @property
+    def etag(self) -> str:
+        meta = self._document["meta"]
+        digest = hashlib.sha256(self._body or b"").hexdigest()[:16]
+        return f'"{meta["epoch"]}.{meta["revision"]}.{digest}"'
+
+    @property
+    def event_id(self) -> str:
+        meta = self._document["meta"]
+        return f"{meta['epoch']}:{meta['revision']}"
+
+    def requests(self, ending: str, method: str = "GET") -> list[Seen]:
+        """The requests for paths with that ending, oldest first."""
+        with self._lock:
+            seen = list(self.seen)
+        return [one for one in seen if one.method == method and one.path.endswith(ending)]
+
+    @property
+    def polls(self) -> list[Seen]:
+        return self.requests("/policies/checkout")
+
+    @property
+    def streams_asked(self) -> list[Seen]:
+        return self.requests("/stream")
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """The bodies of all reports, repeated ones included."""
+        return [seen.json for seen in self.requests("/reports", "POST")]
+
+    # What the handler asks for; in the handler's threads.
+
+    def note(self, seen: Seen) -> None:
+        with self._lock:
+            self.seen.append(seen)
+
+    def next_fault(self, faults: list[Fault]) -> Fault | None:
+        with self._lock:
+            return faults.pop(0) if faults else None
+
+    def answer_policy(self, etag: str | None) -> tuple[int, dict[str, str], bytes]:
+        with self._lock:
+            body, headers = self._body, {"Date": self.date(), **self.hints}
+        if body is None:
+            return 503, {"Retry-After": "0"}, b""
+        headers["ETag"] = self.etag
+        return (304, headers, b"") if etag == self.etag else (200, headers, body)
+
+    def greeting(self, last_event_id: str | None) -> bytes:
+        hello = {
+            "epoch": self._document.get("meta", {}).get("epoch"),
+            "server_time": iso(self._now()),
+            "poll_seconds": float(self.hints["Holdfast-Poll-Seconds"]),
+            "report_seconds": float(self.hints["Holdfast-Report-Seconds"]),
+        }
+        text = f"retry: {self.retry_ms}\nevent: hello\ndata: {json.dumps(hello)}\n\n"
+        if self._body is not None and last_event_id != self.event_id:
+            text += f"event: document\nid: {self.event_id}\ndata: {self._body.decode()}\n\n"
+        return text.encode()
+
+    @contextmanager
+    def subscribed(self) -> Iterator["queue.Queue[bytes]"]:
+        stream: queue.Queue[bytes] = queue.Queue()
+        with self._lock:
+            self._streams.append(stream)
+        try:
+            yield stream
+        finally:
+            with self._lock:
+                self._streams.remove(stream)
+
+    def connected(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections.add(connection)
+
+    def disconnected(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+    def hang(self) -> None:
+        self._released.wait(60)
+
+    def is_released(self) -> bool:
+        return self._released.is_set()
+
+    def date(self) -> str:
+        return formatdate(self._now(), usegmt=True)
+
+    def _now(self) -> float:
+        return SERVER_TIME if self.server_time is None else self.server_time
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], policy_server: PolicyServer) -> None:
+        self.policy_server = policy_server
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients that go away are what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    @property
+    def world(self) -> PolicyServer:
+        return self.server.policy_server
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.world.connected(self.connection)
+
+    def finish(self) -> None:
+        self.world.disconnected(self.connection)
+        super().finish()
+
+    def do_GET(self) -> None:
+        self.note()
+        if self.path.endswith("/stream"):
+            self.do_stream()
+        elif not self.is_refused() and not self.misbehaves(self.world.faults):
+            status, headers, body = self.world.answer_policy(self.headers.get("If-None-Match"))
+            self.reply(status, headers, body)
+
+    def do_POST(self) -> None:
+        self.note()
+        if not self.is_refused() and not self.misbehaves(self.world.report_faults):
+            body = encode(self.world.report_answer)
+            self.reply(202, {"Content-Type": "application/json"}, body)
+
+    def do_stream(self) -> None:
+        if self.is_refused() or self.misbehaves(self.world.stream_faults):
+            return
+        self.send_response_only(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        with self.world.subscribed() as events:
+            if self.world.stream_greets:
+                self.wfile.write(self.world.greeting(self.headers.get("Last-Event-ID")))
+            while not self.world.is_released():
+                content = self.next_of(events)
+                if content == _END:
+                    return
+                if content is not None:
+                    self.wfile.write(content)
+
+    def next_of(self, events: "queue.Queue[bytes]") -> bytes | None:
+        try:
+            return events.get(timeout=0.05)
+        except queue.Empty:
+            return None
+
+    def note(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.world.note(Seen(self.command, self.path, headers, body))
+
+    def is_refused(self) -> bool:
+        if self.headers.get("Authorization") == f"Bearer {self.world.token}":
+            return False
+        self.reply(401, {"Content-Type": "application/problem+json"}, b'{"code":"bad_token"}')
+        return True
+
+    def misbehaves(self, faults: list[Fault]) -> bool:
+        fault = self.world.next_fault(faults)
+        if fault is None:
+            return False
+        getattr(self, f"do_{fault.kind}")(fault)
+        return True
+
+    def do_status(self, fault: Fault) -> None:
+        self.reply(fault.status, fault.headers, b"{}")
+
+    def do_garbage(self, fault: Fault) -> None:
+        self.reply(200, self.world.hints, b"<html>gateway</html>")
+
+    def do_truncated_gzip(self, fault: Fault) -> None:
+        whole = gzip.compress(encode({"meta": {}, "padding": "x" * 2_000}))
+        self.reply(200, {"Content-Encoding": "gzip"}, whole[: len(whole) // 2])
+
+    def do_bomb(self, fault: Fault) -> None:
+        self.reply(200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 64_000_000, 6))
+
+    def do_truncated_body(self, fault: Fault) -> None:
+        self.send_response_only(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b'{"meta":')
+        self.do_drop(fault)
+
+    def do_redirect(self, fault: Fault) -> None:
+        self.reply(302, {"Location": "/api/v1/elsewhere"}, b"")
+
+    def do_hang(self, fault: Fault) -> None:
+        self.world.hang()
+        self.close_connection = True
+
+    def do_drop(self, fault: Fault) -> None:
+        self.close_connection = True
+        _cut(self.connection)
+
+    def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Tests read `seen`, not a log."""
+
+
+def _cut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # the client was faster
