@@ -357,7 +357,7 @@ class RabbitMQ(LocalServer):
     def ask(self) -> None:
         address = urlsplit(self.url)
         with amqp.Connection(
-            host=f"{address.hostname}:{address.port}", userid=address.username,
+            host=f"{address.hostname}:{address.port}", userid="holdfast",
             password=self.password, connect_timeout=2, read_timeout=5,
         ) as connection:  # fmt: skip
             connection.connect()
