@@ -23,13 +23,13 @@ V = TypeVar("V", bound=Versioned)
 M = TypeVar("M", bound=models.Model)
 
 
-def get_visible(rows: models.Manager[M], *, actor: Actor, **lookup: Any) -> M:
+def get_visible(rows: models.Manager[M] | models.QuerySet[M], *, actor: Actor, **lookup: Any) -> M:
     """The one row that matches `lookup` among those the actor can see.
 
     Raises:
         NotFound: there is none, or it is another environment's.
     """
-    seen: models.QuerySet[M] = rows.visible_to(actor)  # type: ignore[attr-defined]  # of our querysets
+    seen: models.QuerySet[M] = rows.visible_to(actor)  # type: ignore[union-attr]  # of our querysets
     row = seen.filter(**lookup).first()
     if row is None:
         raise NotFound(_("There is no such thing in this environment."))
