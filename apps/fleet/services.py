@@ -123,7 +123,7 @@ def discover(service: Service, names: set[str]) -> list[Dependency]:
     """
     known = Usage.objects.filter(service=service).count()
     found: list[Dependency] = []
-    for slug in sorted(name for name in names if SLUG.match(name)):
+    for slug in sorted(name for name in names if SLUG.fullmatch(name)):
         if known + len(found) >= MAX_DISCOVERED:
             break
         dependency, _created = Dependency.objects.get_or_create(
@@ -136,7 +136,7 @@ def discover(service: Service, names: set[str]) -> list[Dependency]:
 
 def _create(model: type[N], **values: Any) -> N:
     slug = values["slug"]
-    if not SLUG.match(slug):
+    if not SLUG.fullmatch(slug):
         raise RuleBroken(str(NAME.message), errors={"slug": [str(NAME.message)]})
     try:
         with transaction.atomic():
