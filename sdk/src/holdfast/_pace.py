@@ -110,4 +110,5 @@ def _between(
         number = float(value)
     except (ValueError, OverflowError):
         return otherwise
-    return min(number, cap) if low <= number <= high else otherwise
+    is_usable = math.isfinite(number) and low <= number <= high
+    return min(number, cap) if is_usable else otherwise

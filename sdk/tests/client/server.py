@@ -1,8 +1,8 @@
 """A control plane for tests: a real HTTP server that speaks the contract, and misbehaves on demand.
 
-    with PolicyServer() as server:
-        server.publish(document(1))
-        server.faults = [Fault("garbage")] * 10
+with PolicyServer() as server:
+    server.publish(document(1))
+    server.faults = [Fault("garbage")] * 10
 """
 
 import gzip

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from holdfast._feed import Change, Feed, Verdict
 from sdk.tests.client.world import (
     EPOCH,
     OTHER_EPOCH,
@@ -13,8 +14,6 @@ from sdk.tests.client.world import (
     flag,
     received,
 )
-
-from holdfast._feed import Change, Feed, Verdict
 
 
 @dataclass
@@ -45,9 +44,7 @@ class World:
             received=received(self.clock),
         )
 
-    def change(
-        self, base: int, revision: int, *, epoch: str = EPOCH, **members: object
-    ) -> Verdict:
+    def change(self, base: int, revision: int, *, epoch: str = EPOCH, **members: object) -> Verdict:
         change = Change(
             epoch=epoch,
             revision=revision,
@@ -215,9 +212,7 @@ class TestValidator:
 
     def test_a_document_from_disk_has_no_validator_so_that_its_leases_are_renewed(self) -> None:
         world = World()
-        world.feed.restore(
-            document(4), etag='"4"', received=received(world.clock), silence=5.0
-        )
+        world.feed.restore(document(4), etag='"4"', received=received(world.clock), silence=5.0)
 
         assert (world.feed.etag, world.feed.event_id) == (None, None)
         assert world.offer(4, etag='"4"') is Verdict.APPLIED
