@@ -1,0 +1,151 @@
+"""What instances say: how they are, what their calls came to, how their breakers moved."""
+
+import uuid
+from typing import Self
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from apps.core.actor import Actor
+
+ROLLED_UP = uuid.UUID(int=0)  # the boot of windows that were summed up from others
+
+
+class BreakerState(models.TextChoices):
+    CLOSED = "closed", _("closed")
+    HALF_OPEN = "half_open", _("half-open")
+    OPEN = "open", _("open")
+
+
+class InstanceStateQuerySet(models.QuerySet["InstanceState"]):
+    def visible_to(self, actor: Actor) -> Self:
+        return self.filter(instance__service__environment__in=actor.environment_ids)
+
+    def of_environment(self, environment_id: int) -> Self:
+        return self.filter(instance__service__environment_id=environment_id)
+
+
+class InstanceState(models.Model):
+    """What an instance last said of itself; its row is also what counts each report only once."""
+
+    instance = models.OneToOneField(
+        "fleet.Instance", models.CASCADE, primary_key=True, related_name="+"
+    )
+    sequence = models.PositiveBigIntegerField(default=0)  # of the newest report that was counted
+    epoch = models.UUIDField(null=True)
+    applied_revision = models.PositiveBigIntegerField(null=True)  # null: it runs on defaults
+    applied_at = models.DateTimeField(null=True)
+    refused = models.JSONField(default=list)  # [{path, revision, code, detail}]
+    breakers = models.JSONField(default=dict)  # dependency: {state, since, generation, override}
+    in_flight = models.JSONField(default=dict)  # dependency: calls under way
+    resources = models.JSONField(default=dict)  # {cpu, memory, …}: shares of its host
+    reported_at = models.DateTimeField()
+
+    objects = InstanceStateQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("instance state")
+        verbose_name_plural = _("instance states")
+
+    def __str__(self) -> str:
+        return str(self.instance_id)
+
+
+class WindowQuerySet(models.QuerySet["Window"]):
+    def of_environment(self, environment_id: int) -> Self:
+        return self.filter(service__environment_id=environment_id)
+
+
+class Window(models.Model):
+    """What was counted of one service and dependency in one span of time, by one server process.
+
+    Each process writes rows of its own, so that none waits for another; readers add them up.
+    Reports count in the window in which they were written down.
+    """
+
+    class Span(models.IntegerChoices):
+        """Seconds a window lasts."""
+
+        SHORT = 10
+        MINUTE = 60
+        HOUR = 3600
+
+    span = models.PositiveSmallIntegerField(choices=Span.choices)
+    start = models.DateTimeField()  # a multiple of the span
+    service = models.ForeignKey("fleet.Service", models.CASCADE, related_name="+")
+    # Slug, which never changes; empty: the service's own requests. (A NULL would equal no other
+    # NULL, and the row could not be written by an upsert.)
+    dependency = models.CharField(max_length=80, blank=True)
+    boot = models.UUIDField()
+    calls = models.PositiveBigIntegerField(default=0)
+    successes = models.PositiveBigIntegerField(default=0)
+    failures = models.PositiveBigIntegerField(default=0)
+    timeouts = models.PositiveBigIntegerField(default=0)
+    slow = models.PositiveBigIntegerField(default=0)
+    cancelled = models.PositiveBigIntegerField(default=0)
+    rejected_open = models.PositiveBigIntegerField(default=0)
+    rejected_forced = models.PositiveBigIntegerField(default=0)
+    rejected_bulkhead = models.PositiveBigIntegerField(default=0)
+    rejected_rate_limit = models.PositiveBigIntegerField(default=0)
+    rejected_budget = models.PositiveBigIntegerField(default=0)
+    rejected_degraded = models.PositiveBigIntegerField(default=0)
+    retries = models.PositiveBigIntegerField(default=0)
+    recoveries_attempted = models.PositiveBigIntegerField(default=0)
+    recoveries_succeeded = models.PositiveBigIntegerField(default=0)
+    fallbacks_value = models.PositiveBigIntegerField(default=0)
+    fallbacks_function = models.PositiveBigIntegerField(default=0)
+    fallbacks_cached = models.PositiveBigIntegerField(default=0)
+    fallbacks_queue = models.PositiveBigIntegerField(default=0)
+    client_errors = models.PositiveBigIntegerField(default=0)  # 4xx of its own requests
+    server_errors = models.PositiveBigIntegerField(default=0)  # 5xx of its own requests
+    latency = models.JSONField(default=dict)  # sparse, see holdfast.histogram
+
+    objects = WindowQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(  # the upsert; its first columns serve every read and pruning:
+                # windows of one span since an instant
+                fields=["span", "start", "service", "dependency", "boot"],
+                name="telemetry_window_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M:%S} {self.span} s {self.dependency or 'requests'}"
+
+
+class BreakerEventQuerySet(models.QuerySet["BreakerEvent"]):
+    def visible_to(self, actor: Actor) -> Self:
+        return self.filter(service__environment__in=actor.environment_ids)
+
+    def of_environment(self, environment_id: int) -> Self:
+        return self.filter(service__environment_id=environment_id)
+
+
+class BreakerEvent(models.Model):
+    """Something that happened to one instance's breaker: it moved, or an override took hold."""
+
+    service = models.ForeignKey("fleet.Service", models.CASCADE, related_name="+")
+    dependency = models.CharField(max_length=80)  # slug
+    instance_id = models.UUIDField()  # no foreign key: events outlive the instances they are about
+    instance_name = models.CharField(max_length=120, blank=True)
+    type = models.CharField(max_length=60)  # breaker.state_changed, breaker.override_changed, …
+    from_state = models.CharField(max_length=9, choices=BreakerState.choices, blank=True)
+    to_state = models.CharField(max_length=9, choices=BreakerState.choices, blank=True)
+    cause = models.CharField(max_length=60, blank=True)
+    at = models.DateTimeField()  # by the instance's clock, unless that is absurd
+    received_at = models.DateTimeField()
+    data = models.JSONField(default=dict)
+
+    objects = BreakerEventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("breaker event")
+        verbose_name_plural = _("breaker events")
+        indexes = [  # what happened since an instant; pruning
+            models.Index("received_at", name="telemetry_event_received")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dependency} {self.type}"

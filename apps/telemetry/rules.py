@@ -1,0 +1,123 @@
+"""How counts add up, when an instance is silent, and what a shown state means. No Django."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from holdfast import histogram
+
+COUNTERS = (  # the columns of a window that add up
+    "calls",
+    "successes",
+    "failures",
+    "timeouts",
+    "slow",
+    "cancelled",
+    "rejected_open",
+    "rejected_forced",
+    "rejected_bulkhead",
+    "rejected_rate_limit",
+    "rejected_budget",
+    "rejected_degraded",
+    "retries",
+    "recoveries_attempted",
+    "recoveries_succeeded",
+    "fallbacks_value",
+    "fallbacks_function",
+    "fallbacks_cached",
+    "fallbacks_queue",
+    "client_errors",
+    "server_errors",
+)
+WORST_FIRST = ("open", "half_open", "closed")
+SILENT_AFTER = 3  # report intervals without a word
+LEAST_SAMPLES = 5  # calls below which a share or a quantile says nothing
+FUTURE_TOLERANCE = timedelta(seconds=60)  # of an instance's clock
+PAST_TOLERANCE = timedelta(days=7)
+
+
+@dataclass
+class Counts:
+    """Numbers and a latency histogram that add up."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    latency: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: "Counts") -> None:
+        for name, number in other.numbers.items():
+            self.numbers[name] = self.numbers.get(name, 0) + number
+        histogram.merge(self.latency, other.latency)
+
+    def copy(self) -> "Counts":
+        return Counts(dict(self.numbers), dict(self.latency))
+
+    def get(self, name: str) -> int:
+        return self.numbers.get(name, 0)
+
+    @property
+    def judged(self) -> int:
+        """Calls that succeeded or failed; those rejected or cancelled say nothing."""
+        return self.get("successes") + self.get("failures")
+
+    def error_rate(self) -> float | None:
+        """Share of failures among judged calls; None below `LEAST_SAMPLES`."""
+        return self.get("failures") / self.judged if self.judged >= LEAST_SAMPLES else None
+
+    def quantile(self, share: float) -> float | None:
+        """Duration in seconds; None below `LEAST_SAMPLES`."""
+        if histogram.total(self.latency) < LEAST_SAMPLES:
+            return None
+        return histogram.quantile(self.latency, share)
+
+
+def floor(instant: datetime, span: int) -> datetime:
+    """Start of the window of `span` seconds that `instant` lies in."""
+    seconds = int(instant.timestamp())
+    return datetime.fromtimestamp(seconds - seconds % span, UTC)
+
+
+def silent_before(now: datetime, report_seconds: float) -> datetime:
+    """Who was last heard before this is silent."""
+    return now - timedelta(seconds=SILENT_AFTER * report_seconds)
+
+
+def clamp(
+    instant: datetime, received_at: datetime, *, past: timedelta = PAST_TOLERANCE
+) -> datetime:
+    """What an instance's clock says, or the time of receipt where it cannot be right.
+
+    A minute in the future is tolerated, and `past` behind.
+    """
+    is_possible = received_at - past <= instant <= received_at + FUTURE_TOLERANCE
+    return instant.astimezone(UTC) if is_possible else received_at
+
+
+def worst(states: Iterable[str]) -> str:
+    """The state that needs attention most; closed when there is none."""
+    present = set(states)
+    return next((state for state in WORST_FIRST if state in present), "closed")
+
+
+def has_applied(
+    epoch: UUID | None, revision: int | None, *, current_epoch: UUID | None, target: int
+) -> bool:
+    """Whether an instance runs what was published for it.
+
+    With nothing ever published for its service (target 0) whoever reports is up to date.
+    """
+    if target == 0:
+        return True
+    return epoch == current_epoch and revision is not None and revision >= target
+
+
+def moved(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Breakers that are in another state: `{dependency: (from, to)}`.
+
+    A breaker is closed until something is heard of it.
+    """
+    return {
+        name: (before.get(name, "closed"), state)
+        for name, state in after.items()
+        if before.get(name, "closed") != state
+    }

@@ -1,0 +1,316 @@
+"""What an environment looks like from its instances' reports; few queries, whatever its size."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.dateparse import parse_datetime
+
+from apps.core import clock
+from apps.fleet.models import Service, Usage
+from apps.publication.models import Epoch, Fragment
+from apps.publication.rules import document_revision
+from apps.telemetry import rules
+from apps.telemetry.models import BreakerEvent, InstanceState, Window
+
+SHOWN_FOR = timedelta(days=1)  # an instance silent for longer is most likely gone for good
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How one service's calls of one dependency go, all its live instances together."""
+
+    service: str
+    dependency: str
+    state: str  # the worst: open, then half_open, then closed
+    states: dict[str, int]  # how many live instances are in each
+    since: datetime | None  # when the first of the instances in the worst state got there
+    override: str | None  # mode that instances say is in force
+    calls: int
+    calls_per_second: float
+    samples: int  # calls the error rate was taken of
+    error_rate: float | None  # None: too few samples to say
+    p95: float | None  # seconds; None: too few samples
+    counts: rules.Counts  # everything counted, rejections and retries included
+
+
+@dataclass(frozen=True)
+class Requests:
+    """A service's own traffic, as its middlewares counted it."""
+
+    service: str
+    count: int
+    per_second: float
+    client_errors: int  # 4xx
+    server_errors: int  # 5xx
+    error_rate: float | None  # share of 5xx; None: too few requests
+    p95: float | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An entry of the document that an instance would not apply."""
+
+    instance: str
+    path: str
+    revision: int | None
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """N of M: how many of a service's live instances run what was published for it."""
+
+    service: str
+    target_revision: int
+    applied: int  # N
+    total: int  # M: heard within three report intervals, and not stopping
+    silent: int  # not heard since, for up to a day
+    stopping: int  # said goodbye within three report intervals
+    laggards: list[str] = field(default_factory=list)  # names of live instances that do not
+    silent_names: list[str] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class InstanceStatus:
+    """An instance and what it last said of itself."""
+
+    id: UUID
+    service: str
+    name: str
+    sdk: str
+    started_at: datetime
+    heard_at: datetime
+    is_stopping: bool
+    is_silent: bool
+    epoch: UUID | None
+    applied_revision: int | None
+    applied_at: datetime | None
+    refused: list[dict[str, Any]]
+    breakers: dict[str, dict[str, Any]]
+    in_flight: dict[str, int]
+    resources: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        return self.name or str(self.id)
+
+    @property
+    def is_live(self) -> bool:
+        return not self.is_silent and not self.is_stopping
+
+
+def instances_of(environment_id: int) -> list[InstanceStatus]:
+    """Instances heard within a day, by service and name."""
+    now = clock.now()
+    silent_before = rules.silent_before(now, settings.REPORT_SECONDS)
+    states = (
+        InstanceState.objects.of_environment(environment_id)
+        .filter(instance__heard_at__gte=now - SHOWN_FOR)
+        .select_related("instance__service")
+        .order_by("instance__service__slug", "instance__name", "instance_id")
+    )
+    return [_status(state, silent_before) for state in states]
+
+
+def cells(environment_id: int, *, seconds: int = 60) -> list[Cell]:
+    """Every service and dependency that calls, is declared, or has a breaker; sorted by name.
+
+    Rates are over the last `seconds` (10 to 7,200), rounded up to whole windows of 10 s.
+    """
+    counted, elapsed = _counted(environment_id, seconds)
+    breakers = _breakers(environment_id)
+    used = Usage.objects.filter(service__environment_id=environment_id)
+    names = set(used.values_list("service__slug", "dependency__slug"))
+    names |= {name for name in counted if name[1]} | breakers.keys()
+    nothing = rules.Counts()
+    return [
+        _cell(name, breakers.get(name, []), counted.get(name, nothing), elapsed)
+        for name in sorted(names)
+    ]
+
+
+def requests(environment_id: int, *, seconds: int = 60) -> list[Requests]:
+    """Own traffic of the services that report any, sorted by name."""
+    counted, elapsed = _counted(environment_id, seconds)
+    return [
+        _requests(service, counts, elapsed)
+        for (service, dependency), counts in sorted(counted.items(), key=lambda item: item[0])
+        if not dependency
+    ]
+
+
+def convergence(environment_id: int) -> list[Convergence]:
+    """N of M for every service of the environment, sorted by name."""
+    services = Service.objects.filter(environment_id=environment_id).order_by("slug")
+    targets = _targets(environment_id, list(services.values_list("slug", flat=True)))
+    epoch = Epoch.objects.order_by("-number").values_list("pk", flat=True).first()
+    by_service = defaultdict(list)
+    for instance in instances_of(environment_id):
+        by_service[instance.service].append(instance)
+    return [
+        _convergence(service, target, by_service[service], epoch)
+        for service, target in targets.items()
+    ]
+
+
+def events_since(environment_id: int, since: datetime, *, limit: int = 200) -> list[BreakerEvent]:
+    """Breaker events received after `since`, newest first, at most `limit`."""
+    events = BreakerEvent.objects.of_environment(environment_id).filter(received_at__gt=since)
+    return list(events.select_related("service").order_by("-received_at", "-pk")[:limit])
+
+
+def _status(state: InstanceState, silent_before: datetime) -> InstanceStatus:
+    instance = state.instance
+    return InstanceStatus(
+        id=instance.pk,
+        service=instance.service.slug,
+        name=instance.name,
+        sdk=instance.sdk,
+        started_at=instance.started_at,
+        heard_at=instance.heard_at,
+        is_stopping=instance.stopping,
+        is_silent=instance.heard_at < silent_before,
+        epoch=state.epoch,
+        applied_revision=state.applied_revision,
+        applied_at=state.applied_at,
+        refused=state.refused,
+        breakers=state.breakers,
+        in_flight=state.in_flight,
+        resources=state.resources,
+    )
+
+
+Name = tuple[str, str]  # slugs of service and dependency
+
+
+def _counted(environment_id: int, seconds: int) -> tuple[dict[Name, rules.Counts], float]:
+    """Counts of the last `seconds` by name, and how many seconds they cover."""
+    now = clock.now()
+    start = rules.floor(now - timedelta(seconds=seconds), Window.Span.SHORT)
+    windows = Window.objects.of_environment(environment_id).filter(
+        span=Window.Span.SHORT, start__gte=start
+    )
+    counted: dict[Name, rules.Counts] = defaultdict(rules.Counts)
+    rows = windows.values_list("service__slug", "dependency", "latency", *rules.COUNTERS)
+    for service, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
+        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
+        counted[service, dependency].add(counts)
+    return dict(counted), (now - start).total_seconds()
+
+
+def _breakers(environment_id: int) -> dict[Name, list[dict[str, Any]]]:
+    """What each live instance says of its breakers, by name."""
+    heard_since = rules.silent_before(clock.now(), settings.REPORT_SECONDS)
+    said = InstanceState.objects.of_environment(environment_id).filter(
+        instance__heard_at__gte=heard_since, instance__stopping=False
+    )
+    found: dict[Name, list[dict[str, Any]]] = defaultdict(list)
+    for service, breakers in said.values_list("instance__service__slug", "breakers"):
+        for dependency, breaker in breakers.items():
+            found[service, dependency].append(breaker)
+    return found
+
+
+def _cell(name: Name, breakers: list[dict[str, Any]], counts: rules.Counts, elapsed: float) -> Cell:
+    states: dict[str, int] = defaultdict(int)
+    for breaker in breakers:
+        states[breaker["state"]] += 1
+    worst = rules.worst(states)
+    since = [breaker["since"] for breaker in breakers if breaker["state"] == worst]
+    overrides = sorted(filter(None, (breaker["override"] for breaker in breakers)))
+    return Cell(
+        service=name[0],
+        dependency=name[1],
+        state=worst,
+        states=dict(states),
+        since=parse_datetime(min(since)) if since else None,
+        override=overrides[0] if overrides else None,
+        calls=counts.get("calls"),
+        calls_per_second=counts.get("calls") / elapsed,
+        samples=counts.judged,
+        error_rate=counts.error_rate(),
+        p95=counts.quantile(0.95),
+        counts=counts,
+    )
+
+
+def _requests(service: str, counts: rules.Counts, elapsed: float) -> Requests:
+    count = counts.get("calls")
+    is_enough = count >= rules.LEAST_SAMPLES
+    return Requests(
+        service=service,
+        count=count,
+        per_second=count / elapsed,
+        client_errors=counts.get("client_errors"),
+        server_errors=counts.get("server_errors"),
+        error_rate=counts.get("server_errors") / count if is_enough else None,
+        p95=counts.quantile(0.95),
+    )
+
+
+class _Piece(NamedTuple):
+    """What the target revision depends on of a fragment: not its body, only whether it has one."""
+
+    part: str
+    service: str
+    dependency: str
+    name: str
+    revision: int
+    body: bool | None
+
+
+def _targets(environment_id: int, services: Iterable[str]) -> Mapping[str, int]:
+    """The newest revision of each service's document."""
+    columns = ("part", "service", "dependency", "name", "revision", "body__isnull")
+    rows = Fragment.objects.current().filter(environment_id=environment_id).values_list(*columns)
+    by_service: dict[str, list[_Piece]] = defaultdict(list)
+    for *where, is_removed in rows:
+        piece = _Piece._make((*where, None if is_removed else True))
+        by_service[piece.service].append(piece)
+    everywhere = by_service[""]
+    return {
+        service: document_revision(everywhere + by_service[service], service)
+        for service in services
+    }
+
+
+def _convergence(
+    service: str, target: int, instances: list[InstanceStatus], epoch: UUID | None
+) -> Convergence:
+    live = [instance for instance in instances if instance.is_live]
+    silent = [one for one in instances if one.is_silent and not one.is_stopping]
+    laggards = [
+        instance.label
+        for instance in live
+        if not rules.has_applied(
+            instance.epoch, instance.applied_revision, current_epoch=epoch, target=target
+        )
+    ]
+    return Convergence(
+        service=service,
+        target_revision=target,
+        applied=len(live) - len(laggards),
+        total=len(live),
+        silent=len(silent),
+        stopping=sum(one.is_stopping and not one.is_silent for one in instances),
+        laggards=laggards,
+        silent_names=[instance.label for instance in silent],
+        refused=[_refusal(instance, entry) for instance in live for entry in instance.refused],
+    )
+
+
+def _refusal(instance: InstanceStatus, entry: Mapping[str, Any]) -> Refusal:
+    return Refusal(
+        instance=instance.label,
+        path=entry["path"],
+        revision=entry["revision"],
+        code=entry["code"],
+        detail=entry["detail"],
+    )
