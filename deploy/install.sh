@@ -13,11 +13,21 @@ find_python() {
     done
 }
 
-pip_install() { # quiet but for a dot per package; errors are shown
-    { .venv/bin/python -m pip install --disable-pip-version-check --no-input "$@" || echo "failed"; } |
-        awk '/^Collecting/ {printf "."; fflush()}
-             /^failed$/ {failed = 1}
-             END {print ""; exit failed}'
+log=.venv/install.log
+
+pip_install() { # a dot per package; everything pip said when it fails
+    {
+        .venv/bin/python -m pip install --disable-pip-version-check --no-input "$@" 2>&1 ||
+            echo "FAILED"
+    } | while read -r line; do
+        printf '%s\n' "$line" >>"$log"
+        case $line in Collecting*) printf . ;; esac
+    done
+    if grep -qx FAILED "$log"; then
+        echo
+        cat "$log" >&2
+        exit 1
+    fi
 }
 
 if ! .venv/bin/python -c "$complete" >/dev/null 2>&1; then
@@ -35,6 +45,8 @@ if ! .venv/bin/python -c "$complete" >/dev/null 2>&1; then
     "$python" -m venv --clear .venv
 fi
 
-echo "Installing requirements/$1.txt, about a minute the first time"
+rm -f "$log"
+printf 'Installing requirements/%s.txt, about a minute the first time ' "$1"
 pip_install --require-hashes --requirement "requirements/$1.txt"
-pip_install --no-deps --no-build-isolation --editable sdk
+pip_install --quiet --no-deps --no-build-isolation --editable sdk
+echo
