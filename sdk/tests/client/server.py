@@ -62,7 +62,7 @@ class PolicyServer:
         faults: Taken from the front, one per poll; with `report_faults` and `stream_faults`
             for the other two.
         token: The only one accepted; other requests get 401.
-        server_time: The clock of `Date`, `hello` and `changed`; None: the machine's own.
+        server_time: The clock of `Date`, `hello` and `changed`; None: a fixed instant.
         hints: The pace dictated by headers; `retry_ms` for streams.
     """
 
