@@ -1,0 +1,341 @@
+"""The state and the decisions of one guarded call; the shells around it are in `_pipeline`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from holdfast._breaker import Outcome as BreakerOutcome
+from holdfast._breaker import Ticket
+from holdfast._bulkhead import Bulkhead
+from holdfast._classify import Rules, classify, is_timeout
+from holdfast._dependency import Dependency
+from holdfast._events import log
+from holdfast._fallback import Link, NoAnswer, Request, causes_of
+from holdfast._retry import Attempts, StopReason, retrying
+from holdfast._timeout import Deadline, current
+from holdfast.errors import (
+    BulkheadFull,
+    CallTimeout,
+    CircuitOpen,
+    DeadlineExceeded,
+    Degraded,
+    Rejected,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the guard's author said, beside the policy.
+
+    Attributes:
+        fallback: The function named "function" in the chain.
+        rules: The author's own classes of errors, asked first.
+    """
+
+    fallback: Callable[..., Any] | None = None
+    rules: Rules = ()
+
+
+NO_OPTIONS = Options()
+
+
+class Call:
+    """The state and the decisions of one guarded call."""
+
+    __slots__ = (
+        "attempts",
+        "deadline_at",
+        "dependency",
+        "limit",
+        "made",
+        "options",
+        "place",
+        "plan",
+        "request",
+        "source",
+    )
+
+    def __init__(self, dependency: Dependency, options: Options, request: Request) -> None:
+        self.dependency = dependency
+        self.options = options
+        self.request = request
+        self.plan = dependency.plan
+        self.made = 0  # attempts that reached the dependency or a gate
+        self.attempts: Attempts | None = None  # made on the first failure only
+        self.place: Bulkhead | None = None
+        self.limit: float | None = None
+        self.source = "call"
+        self.deadline_at = self._overall_deadline()
+
+    # -- gates, in their order ---------------------------------------------------------------
+
+    def open_gates(self) -> None:
+        """Pass the gates that cost nothing.
+
+        Raises:
+            DeadlineExceeded, Degraded, CircuitOpen: the attempt must not be made.
+        """
+        self.made += 1
+        dependency = self.dependency
+        now = dependency.shared.clock.monotonic()
+        if self.deadline_at is not None and now >= self.deadline_at:
+            dependency.stats.count("timeouts")
+            raise DeadlineExceeded(dependency.name, seconds=self.plan.timeout.total_seconds)
+        if dependency.degrading:
+            flag = dependency.engaged_flag(now)
+            if flag is not None:
+                self._reject(
+                    Degraded(dependency.name, flag=flag.key, flag_reason=flag.entry["reason"])
+                )
+        refusal = dependency.breaker.peek(now)
+        if refusal is not None:
+            self._reject(refusal)
+
+    def remaining(self) -> float | None:
+        """Seconds until the call's deadline; None if it has none."""
+        if self.deadline_at is None:
+            return None
+        return self.deadline_at - self.dependency.shared.clock.monotonic()
+
+    def took_place(self) -> None:
+        """Remember the place in the bulkhead that must be given back."""
+        self.place = self.dependency.bulkhead
+
+    def leave_place(self) -> None:
+        """Give the place back, unless an abandoned thread still holds it."""
+        if self.place is not None:
+            place, self.place = self.place, None
+            place.release()
+
+    def refused_place(self, error: BulkheadFull) -> NoReturn:
+        """Count a full bulkhead and raise it."""
+        self.dependency.shared.events.emit_sampled(
+            "bulkhead.rejected", self.dependency.name, {"cause": error.cause}
+        )
+        self._reject(error)
+
+    def admit(self) -> Ticket:
+        """The breaker's ticket, and how long the attempt may take.
+
+        Raises:
+            CircuitOpen: it opened while we waited, or the trial calls are all under way.
+        """
+        dependency = self.dependency
+        now = dependency.shared.clock.monotonic()
+        admitted = dependency.breaker.admit(now)
+        if isinstance(admitted, CircuitOpen):
+            self._reject(admitted)
+        self.limit = self._attempt_limit(now)
+        dependency.stats.started()
+        return admitted
+
+    # -- how an attempt ended ----------------------------------------------------------------
+
+    def ended_well(self, ticket: Ticket) -> None:
+        """Settle an attempt that returned.
+
+        Raises:
+            CallTimeout: it returned too late, and the policy refuses late results.
+        """
+        now = self.dependency.shared.clock.monotonic()
+        if self.limit is not None and now - ticket.started > self.limit:
+            if self.plan.timeout.late_result == "raise":
+                error = self.timeout_error()
+                self.ended_badly(ticket, error)
+                raise error
+            self._settle(ticket, now, "success", ("successes", "timeouts", "late"))
+        else:
+            self._settle(ticket, now, "success", ("successes",))
+
+    def ended_badly(self, ticket: Ticket, error: Exception) -> None:
+        """Settle an attempt that raised, by the error's class."""
+        klass = self.class_of(error)
+        outcome: BreakerOutcome = "failure"
+        names: tuple[str, ...] = ("failures",)
+        if klass in ("ignored", "rejected"):
+            outcome, names = "neutral", ("ignored",)
+        elif klass == "permanent":
+            outcome, names = _PERMANENT[self.plan.breaker.permanent_effect]
+        if is_timeout(error):
+            names = (*names, "timeouts")
+        now = self.dependency.shared.clock.monotonic()
+        self._settle(ticket, now, outcome, names, klass=klass, failure=type(error).__name__)
+
+    def was_cancelled(self, ticket: Ticket) -> None:
+        """Settle an attempt that somebody else ended: it says nothing of the dependency."""
+        now = self.dependency.shared.clock.monotonic()
+        self._settle(ticket, now, "neutral", ("cancelled",))
+
+    def class_of(self, error: Exception) -> str:
+        """The error's class, by the author's rules first."""
+        return classify(error, self.options.rules)
+
+    def timeout_error(self) -> CallTimeout:
+        """A fresh error that says which limit was exceeded."""
+        left = self.remaining()
+        kind = DeadlineExceeded if left is not None and left <= 0 else CallTimeout
+        return kind(self.dependency.name, seconds=self.limit or 0.0)
+
+    # -- between and after attempts ----------------------------------------------------------
+
+    def succeeded(self, value: Any) -> None:
+        """The call has a result: refill the budget, remember the result if a fallback wants it."""
+        dependency = self.dependency
+        if self.plan.retry is not None:
+            dependency.budget.succeeded()
+        if self.made > 1:
+            dependency.stats.count("recoveries.succeeded")
+        if self.plan.fallback.caches:
+            now = dependency.shared.clock.monotonic()
+            dependency.fallbacks.keep(self.plan.fallback, self.request, value, now)
+
+    def wait_before_next(self, error: Exception) -> float | None:
+        """Seconds until the next attempt, or None if the error is final."""
+        rules = self.plan.retry
+        if rules is None:
+            return None
+        if self.attempts is None:
+            self.attempts = Attempts(rules)
+        shared = self.dependency.shared
+        klass = self.class_of(error)
+        answer = self.attempts.next_wait(
+            error,
+            klass,
+            budget=self.dependency.budget,
+            remaining=self.remaining(),
+            rand=shared.rand,
+            wall=shared.clock.wall,
+        )
+        if isinstance(answer, StopReason):
+            self._stopped(error, klass, answer)
+            return None
+        self._about_to_retry(klass, answer)
+        return answer
+
+    def links(self, error: Exception) -> tuple[Link, ...]:
+        """The fallbacks that answer for this error."""
+        causes = causes_of(error, self.class_of(error))
+        has_function = self.options.fallback is not None
+        return self.plan.fallback.links_for(causes, has_function=has_function)
+
+    def fallback_function(self, link: Link) -> Callable[..., Any]:
+        """The function a link names.
+
+        Raises:
+            NoAnswer: there is none of that name.
+        """
+        registered = self.dependency.shared.functions.get(link.name)
+        function = registered if link.name else self.options.fallback
+        if function is None:
+            raise NoAnswer(f"no function {link.name or 'was given to the guard'}")
+        return function
+
+    def look_up(self, link: Link, error: Exception) -> Any:
+        """The answer of a link without a function; raises NoAnswer if it has none."""
+        shared = self.dependency.shared
+        now = shared.clock.monotonic()
+        return self.dependency.fallbacks.look_up(link, self.request, error, now, shared.sink)
+
+    def answered(self, link: Link) -> None:
+        """A fallback answered."""
+        self.source = link.kind
+        self.dependency.stats.count(f"fallbacks.{link.kind}")
+        self.dependency.shared.events.emit_sampled(
+            "fallback.used", self.dependency.name, {"kind": link.kind}
+        )
+
+    def settings_for_attempt(self) -> tuple[Token[Deadline | None] | None, Token[bool] | None]:
+        """Set what the function can see of us; `restore` takes it back."""
+        limited = self.limit is not None
+        clock = self.dependency.shared.clock
+        deadline = (
+            current.set(Deadline(clock.monotonic() + (self.limit or 0.0), clock.monotonic))
+            if limited
+            else None
+        )
+        return deadline, retrying.set(True) if self.made > 1 else None
+
+    # -- below: only for the above -----------------------------------------------------------
+
+    def _overall_deadline(self) -> float | None:
+        total = self.plan.timeout.total_seconds
+        outer = current.get()
+        if not total and outer is None:
+            return None
+        now = self.dependency.shared.clock.monotonic()
+        ends = [now + total] if total else []
+        if outer is not None:
+            ends.append(now + outer.remaining())
+        return min(ends)
+
+    def _attempt_limit(self, now: float) -> float | None:
+        own = self.plan.timeout.attempt_seconds or None
+        if self.deadline_at is None:
+            return own
+        left = max(0.0, self.deadline_at - now)
+        return left if own is None else min(own, left)
+
+    def _reject(self, error: Rejected) -> NoReturn:
+        name = _REJECTED[error.reason]
+        if isinstance(error, CircuitOpen) and error.forced:
+            name = "forced"
+        self.dependency.stats.count(f"rejected.{name}")
+        raise error
+
+    def _settle(
+        self,
+        ticket: Ticket,
+        now: float,
+        outcome: BreakerOutcome,
+        names: tuple[str, ...],
+        *,
+        klass: str | None = None,
+        failure: str | None = None,
+    ) -> None:
+        elapsed = now - ticket.started
+        slow = self.plan.breaker.slow_call_seconds
+        if 0 < slow < elapsed:
+            names = (*names, "slow")
+        self.dependency.stats.ended(elapsed, names)
+        self.dependency.breaker.settle(ticket, outcome, now, klass=klass, failure=failure)
+
+    def _about_to_retry(self, klass: str, wait: float) -> None:
+        dependency, attempt = self.dependency, self.made + 1
+        dependency.stats.count(*(["retries", "recoveries.attempted"][: 2 if attempt == 2 else 1]))
+        data = {"attempt": attempt, "delay": wait, "class": klass}
+        log.info("retry.attempted", extra={"dependency": dependency.name, **data})
+        dependency.shared.events.emit("retry.attempted", dependency.name, data, report=False)
+
+    def _stopped(self, error: Exception, klass: str, reason: StopReason) -> None:
+        dependency, events = self.dependency, self.dependency.shared.events
+        data = {"attempts": self.made, "class": klass, "reason": reason.value}
+        if reason is StopReason.BUDGET_EXHAUSTED:
+            dependency.stats.count("rejected.budget")
+            events.emit_sampled("retry.budget_exhausted", dependency.name, data)
+        elif self.made > 1:
+            events.emit_sampled("retry.exhausted", dependency.name, data)
+        if self.made > 1 or reason is StopReason.BUDGET_EXHAUSTED:
+            add_note(error, f"holdfast: {dependency.name}: {self.made} attempts, {reason.value}")
+
+
+_PERMANENT: Mapping[str, tuple[BreakerOutcome, tuple[str, ...]]] = {
+    "success": ("success", ("successes", "permanent")),
+    "failure": ("failure", ("failures", "permanent")),
+    "ignore": ("neutral", ("ignored", "permanent")),
+}
+_REJECTED = {
+    "open": "open",
+    "bulkhead_full": "bulkhead",
+    "rate_limited": "rate_limit",
+    "degraded": "degraded",
+}
+
+
+def add_note(error: Exception, text: str) -> None:
+    """Add a line to an exception, once."""
+    # An exception object that is raised again and again must not collect notes without end.
+    if text not in getattr(error, "__notes__", ()):
+        error.add_note(text)

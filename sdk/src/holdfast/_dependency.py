@@ -1,0 +1,159 @@
+"""Everything one process knows about one dependency: the plan, and the state beside it.
+
+State lives as long as the process and follows new plans; a plan never holds state.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from holdfast._breaker import Breaker, Override
+from holdfast._bulkhead import Bulkhead, BulkheadRules
+from holdfast._document import Received
+from holdfast._events import Events
+from holdfast._fallback import Fallbacks, Sink
+from holdfast._flags import Flag, deadline_of
+from holdfast._plan import Plan
+from holdfast._retry import Budget
+from holdfast._stats import Snapshot, Stats
+from holdfast._timeout import Threads
+from holdfast.clock import Clock
+
+
+@dataclass(slots=True, kw_only=True)
+class Shared:
+    """What all dependencies of one engine have in common.
+
+    Attributes:
+        sink: Takes calls a fallback chain queues; None until one is installed.
+        stale: Whether Holdfast has not been heard for too long.
+    """
+
+    clock: Clock
+    events: Events
+    threads: Threads
+    rand: Callable[[], float] = random.random
+    functions: dict[str, Callable[..., Any]]
+    sink: Sink | None = None
+    stale: bool = False
+
+
+class Dependency:
+    """One dependency as the calls see it.
+
+    `plan` is replaced by a single store; a call that has loaded it finishes on it.
+    """
+
+    def __init__(self, name: str, plan: Plan, shared: Shared) -> None:
+        self.name = name
+        self.plan = plan
+        self.shared = shared
+        self.stats = Stats()
+        self.fallbacks = Fallbacks(name)
+        self.degrading: tuple[Flag, ...] = ()
+        self.breaker = Breaker(
+            name,
+            plan.breaker,
+            now=shared.clock.monotonic(),
+            emit=self._emit,
+            rand=shared.rand,
+        )
+        self.bulkhead = Bulkhead(name, plan.bulkhead or _ANY)
+        retry = plan.retry
+        self.budget = Budget(
+            retry.budget_tokens if retry else 0.0, retry.budget_refill if retry else 0.0
+        )
+        self._collected: Snapshot | None = None
+        self._override_entry: Mapping[str, Any] | None = None
+        self._override_deadline: float | None = None
+
+    def follow(self, plan: Plan) -> None:
+        """Put a new plan in force, keeping windows, states, places and budget."""
+        old = self.plan
+        if plan is old:
+            return
+        if plan.breaker != old.breaker:
+            self.breaker.configure(plan.breaker, self.shared.clock.monotonic())
+        if plan.bulkhead is not None and plan.bulkhead != old.bulkhead:
+            self.bulkhead.configure(plan.bulkhead)
+        if plan.retry is not None and plan.retry != old.retry:
+            self.budget.configure(plan.retry.budget_tokens, plan.retry.budget_refill)
+        self.plan = plan
+
+    def follow_override(self, entry: Mapping[str, Any] | None, received: Received) -> None:
+        """Put the override of the policy in force, or release it.
+
+        A lease that did not change never grows, however often it is received.
+        """
+        override = None
+        if entry is not None:
+            deadline = deadline_of(entry, received)
+            before = self._override_deadline
+            if entry == self._override_entry and deadline is not None and before is not None:
+                deadline = min(deadline, before)
+            override = Override(mode=entry["mode"], reason=entry["reason"], deadline=deadline)
+            self._override_deadline = deadline
+        self._override_entry = entry
+        self.breaker.set_override("policy", override, self.shared.clock.monotonic())
+
+    def engaged_flag(self, now: float) -> Flag | None:
+        """The fallback flag that keeps calls away right now."""
+        for flag in self.degrading:
+            if flag.is_engaged(now, stale=self.shared.stale):
+                return flag
+        return None
+
+    def collect(self) -> dict[str, Any]:
+        """What a report says of it: counts since last asked, and the state now."""
+        self.breaker.sweep(self.shared.clock.monotonic())
+        current = self.stats.snapshot()
+        added, self._collected = current.since(self._collected), current
+        state = {"breaker": self.breaker_state(), "in_flight": self.stats.in_flight}
+        return added.as_reported() | state
+
+    def totals(self) -> dict[str, Any]:
+        """Counts since the process started, those reports leave out, and the state now."""
+        snapshot = self.stats.snapshot()
+        now = self.shared.clock.monotonic()
+        return {
+            **snapshot.as_reported(),
+            **snapshot.others(),
+            "in_flight": self.stats.in_flight,
+            "waiting": self.bulkhead.waiting,
+            "probes_lost": self.breaker.probes_lost,
+            "budget_tokens": self.budget.tokens,
+            "window": self.breaker.counts(now),
+            "breaker": self.breaker_state(),
+        }
+
+    def breaker_state(self) -> dict[str, Any]:
+        """The breaker in the shape of reports."""
+        clock, breaker = self.shared.clock, self.breaker
+        since = clock.wall() - (clock.monotonic() - breaker.since)
+        override = breaker.override
+        return {
+            "state": breaker.state,
+            "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds"),
+            "generation": breaker.generation,
+            "override": None if override is None else override.mode,
+        }
+
+    def reset_after_fork(self) -> None:
+        """A child keeps policy and states and starts with no calls, locks or counts."""
+        self.breaker.reset_after_fork()
+        self.bulkhead.reset_after_fork()
+        self.budget.reset_after_fork()
+        self.fallbacks.reset_after_fork()
+        self.stats.reset_after_fork()
+        self._collected = None
+
+    def _emit(self, kind: str, data: dict[str, Any]) -> None:
+        self.shared.events.emit(kind, self.name, data)
+
+
+_ANY = BulkheadRules(max_concurrent=100_000, max_waiting=0, max_wait_seconds=0.0)
+"""Rules of a bulkhead nobody asks while it is switched off."""

@@ -1,0 +1,264 @@
+"""All dependencies of one process, the policy in force, and what came of it.
+
+The engine knows nothing of networks: documents are handed to it, reports are asked of it. No
+call ever waits for either.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from holdfast import spec
+from holdfast._call import NO_OPTIONS
+from holdfast._dependency import Dependency, Shared
+from holdfast._document import Document, Received
+from holdfast._events import Events, Listener, log
+from holdfast._explain import explain
+from holdfast._fallback import Sink
+from holdfast._flags import Flags, FlagState
+from holdfast._guard import (
+    Errors,
+    Outcome,
+    attempt,
+    attempt_async,
+    guarded,
+    options_of,
+    run,
+    run_async,
+)
+from holdfast._plan import Plan, Policy, compile_plan
+from holdfast._timeout import Threads
+from holdfast._views import DependencyView
+from holdfast.clock import Clock
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Engine:
+    """Guards calls by the policy in force; follows every new one without losing state.
+
+    Until the first document arrives, `defaults` are in force: sparse settings, pattern → setting
+    → value, or None for those of the environment variables. Safe for threads and event loops.
+
+    Attributes:
+        on_use: Called before every guarded call and flag look-up while it is set.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        defaults: Policy | None = None,
+        *,
+        instance: str = "",
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.events = Events(self.clock)
+        self.instance = instance
+        self.on_use: Callable[[], None] | None = None
+        self.document: Document | None = None
+        self.received: Received | None = None
+        self.defaults = _from_environment() if defaults is None else defaults
+        self.flags = Flags(self.clock.monotonic)
+        self._shared = Shared(
+            clock=self.clock, events=self.events, threads=Threads(), rand=rand, functions={}
+        )
+        self._dependencies: dict[str, Dependency] = {}
+        self._lock = threading.RLock()
+
+    # -- for those who make calls --------------------------------------------------------------
+
+    def guard(
+        self,
+        dependency: str,
+        *,
+        fallback: Callable[..., Any] | None = None,
+        errors: Errors | None = None,
+    ) -> Callable[[F], F]:
+        """Decorate a function, `def` or `async def`, that calls a dependency.
+
+        Args:
+            fallback: The function named "function" in the chain; gets the same arguments.
+            errors: Error class → exception types or predicates of the author's own.
+
+        Raises:
+            TypeError: the function is a generator.
+            ValueError: an unknown error class.
+        """
+        options = options_of(fallback, errors)
+
+        def decorate(function: F) -> F:
+            wrapped: F = guarded(lambda: self._use(dependency), function, options)
+            return wrapped
+
+        return decorate
+
+    def call(
+        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Make one guarded call of an ordinary function."""
+        return run(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+
+    async def acall(
+        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Make one guarded call of a coroutine function."""
+        return await run_async(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+
+    def try_call(
+        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Outcome:
+        """Make one guarded call and get its value, rejection or error without a raise."""
+        return attempt(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+
+    async def try_acall(
+        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Outcome:
+        """As `try_call`, for a coroutine function."""
+        return await attempt_async(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+
+    def flag(self, name: str, key: str | None = None) -> FlagState:
+        """What a flag says, for a key such as a user's id; for this instance without one."""
+        self._touch()
+        return self.flags.state(name, self.instance if key is None else str(key))
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writing is switched off right now."""
+        return self.read_only_flag() is not None
+
+    def read_only_flag(self) -> FlagState | None:
+        """The flag that switches writing off, with who, why and for how long; None if none."""
+        self._touch()
+        return self.flags.read_only()
+
+    def register_fallback(self, name: str, function: Callable[..., Any]) -> None:
+        """Make a function known to fallback chains by name."""
+        self._shared.functions[name] = function
+
+    # -- for those who watch ---------------------------------------------------------------------
+
+    def dependency(self, name: str) -> DependencyView:
+        """One dependency, to look at."""
+        return DependencyView(self.state_of(name))
+
+    def explain(self, name: str) -> dict[str, Any]:
+        """Each effective value of a dependency with where it came from."""
+        return explain(self, self.state_of(name))
+
+    def stats(self) -> dict[str, Any]:
+        """Totals since the process started."""
+        with self._lock:
+            dependencies = dict(self._dependencies)
+        return {
+            "dependencies": {name: each.totals() for name, each in dependencies.items()},
+            "flags": {key: state.enabled for key, state in self.flags.all().items()},
+            "read_only": self.flags.read_only() is not None,
+            "stale": self._shared.stale,
+            "events_dropped": self.events.dropped,
+            "listener_errors": self.events.listener_errors,
+            "abandoned_threads": self._shared.threads.abandoned,
+        }
+
+    def on_event(self, listener: Listener) -> None:
+        """Call a function with every event, in the thread that caused it, outside all locks."""
+        self.events.listeners.append(listener)
+
+    # -- for the client --------------------------------------------------------------------------
+
+    def apply(self, document: Document, received: Received) -> None:
+        """Put a document in force as a whole; calls under way finish on what they began with."""
+        with self._lock:
+            self.document, self.received = document, received
+            self.flags.replace(document.flags, received)
+            for dependency in self._dependencies.values():
+                self._bring_in_line(dependency)
+        self.events.emit(
+            "policy.applied",
+            None,
+            {"revision": document.revision, "refused": len(document.refused)},
+            report=False,
+        )
+
+    def set_stale(self, stale: bool) -> None:
+        """Say whether Holdfast has not been heard for too long: then `revert` flags end."""
+        self.flags.stale = stale
+        self._shared.stale = stale
+
+    def set_dead_letter_sink(self, sink: Sink | None) -> None:
+        """Install what takes the calls that a fallback chain queues."""
+        self._shared.sink = sink
+
+    def collect(self) -> dict[str, Any]:
+        """Counts since the last time, states and events, as reports send them."""
+        with self._lock:
+            dependencies = dict(self._dependencies)
+        reported = {name: each.collect() for name, each in dependencies.items()}
+        for key in self.flags.newly_over():
+            self.events.emit("flag.lease_ended", None, {"flag": key})
+        events = [event.as_reported() for event in self.events.drain()]
+        return {"dependencies": reported, "events": events}
+
+    def reset_after_fork(self) -> None:
+        """In a child: fresh locks and counts, the same policy. Call before any other use."""
+        self._lock = threading.RLock()
+        self.events.reset_after_fork()
+        self._shared.threads.reset_after_fork()
+        for dependency in self._dependencies.values():
+            dependency.reset_after_fork()
+
+    def state_of(self, name: str) -> Dependency:
+        """The state of a dependency, made on first use."""
+        found = self._dependencies.get(name)
+        return found if found is not None else self._discover(name)
+
+    # -- below: only for the above ---------------------------------------------------------------
+
+    def _use(self, name: str) -> Dependency:
+        self._touch()
+        found = self._dependencies.get(name)
+        return found if found is not None else self._discover(name)
+
+    def _touch(self) -> None:
+        if self.on_use is not None:
+            self.on_use()
+
+    def _discover(self, name: str) -> Dependency:
+        with self._lock:
+            found = self._dependencies.get(name)
+            if found is not None:
+                return found
+            dependency = Dependency(name, compile_plan(self._policy_of(name)), self._shared)
+            self._bring_in_line(dependency)
+            self._dependencies[name] = dependency
+            is_unknown = self.document is not None and name not in self.document.dependencies
+        if is_unknown:
+            log.warning("dependency.discovered: no policy names it", extra={"dependency": name})
+        return dependency
+
+    def _bring_in_line(self, dependency: Dependency) -> None:
+        dependency.follow(self._plan_for(dependency))
+        dependency.degrading = self.flags.degrading(dependency.name)
+        if self.document is not None and self.received is not None:
+            parts = self.document.dependencies.get(dependency.name, {})
+            dependency.follow_override(parts.get("override"), self.received)
+
+    def _plan_for(self, dependency: Dependency) -> Plan:
+        return compile_plan(self._policy_of(dependency.name), dependency.plan)
+
+    def _policy_of(self, name: str) -> Policy:
+        if self.document is None:
+            return self.defaults
+        parts = self.document.dependencies.get(name, {})
+        return {part: values for part, values in parts.items() if part != "override"}
+
+
+def _from_environment() -> Policy:
+    policy, problems = spec.local_defaults(os.environ)
+    for problem in problems:
+        log.warning("default.refused", extra={"variable": problem.path, "detail": problem.detail})
+    return policy

@@ -1,0 +1,223 @@
+"""One guarded call, from the outside in:
+
+fallback chain → total deadline → retry and its budget → per attempt: flag and breaker peek →
+bulkhead → breaker ticket → attempt timeout → the function.
+
+`Call` takes every decision; `call_sync` and `call_async` only wait and run, each in its own way.
+The breaker's ticket is taken last, so that no later gate can lose a trial call, and the free
+peek comes first, so that an open circuit costs neither a place nor a queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import Token
+from functools import partial
+from inspect import isawaitable
+from types import CoroutineType
+from typing import Any
+
+from holdfast._call import Call, add_note
+from holdfast._fallback import Link, NoAnswer
+from holdfast._retry import retrying
+from holdfast._timeout import Deadline, Job, current, run_limited
+from holdfast.errors import BulkheadFull
+
+LONGEST_NOTE = 200
+
+
+def call_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Make a guarded call of an ordinary function in this thread."""
+    while True:
+        try:
+            value = _attempt_sync(call, fn, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - all a function raises is judged, then raised
+            wait = call.wait_before_next(error)
+            if wait is None:
+                return _answer_sync(call, error, args, kwargs)
+        else:
+            call.succeeded(value)
+            return value
+        call.dependency.shared.clock.sleep(wait)
+
+
+async def call_async(call: Call, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
+    """Make a guarded call of a coroutine function in this task."""
+    while True:
+        try:
+            value = await _attempt_async(call, fn, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - all a function raises is judged, then raised
+            wait = call.wait_before_next(error)
+            if wait is None:
+                return await _answer_async(call, error, args, kwargs)
+        else:
+            call.succeeded(value)
+            return value
+        await call.dependency.shared.clock.sleep_async(wait)
+
+
+def _attempt_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    call.open_gates()
+    if call.plan.bulkhead is not None:
+        try:
+            call.dependency.bulkhead.acquire(call.remaining())
+        except BulkheadFull as error:
+            call.refused_place(error)
+        call.took_place()
+    try:
+        ticket = call.admit()
+        try:
+            value = _run_sync(call, fn, args, kwargs)
+        except Exception as error:
+            call.ended_badly(ticket, error)
+            raise
+        except BaseException:
+            call.was_cancelled(ticket)
+            raise
+        call.ended_well(ticket)
+        return value
+    finally:
+        call.leave_place()
+
+
+async def _attempt_async(
+    call: Call, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any
+) -> Any:
+    call.open_gates()
+    if call.plan.bulkhead is not None:
+        try:
+            await call.dependency.bulkhead.acquire_async(call.remaining())
+        except BulkheadFull as error:
+            call.refused_place(error)
+        call.took_place()
+    try:
+        ticket = call.admit()
+        try:
+            value = await _run_async(call, fn, args, kwargs)
+        except Exception as error:
+            call.ended_badly(ticket, error)
+            raise
+        except BaseException:
+            call.was_cancelled(ticket)
+            raise
+        call.ended_well(ticket)
+        return value
+    finally:
+        call.leave_place()
+
+
+def _run_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    tokens = call.settings_for_attempt()
+    try:
+        if call.plan.timeout.enforce == "thread" and call.limit is not None:
+            value = _run_on_thread(call, partial(fn, *args, **kwargs), call.limit)
+        else:
+            value = fn(*args, **kwargs)
+    finally:
+        _restore(tokens)
+    if type(value) is CoroutineType:
+        value.close()
+        raise TypeError("a coroutine function must be called by acall, or decorated by guard")
+    return value
+
+
+async def _run_async(call: Call, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
+    tokens = call.settings_for_attempt()
+    try:
+        if call.limit is None:
+            return await fn(*args, **kwargs)
+        return await run_limited(partial(fn, *args, **kwargs), call.limit, call.timeout_error)
+    finally:
+        _restore(tokens)
+
+
+def _run_on_thread(call: Call, work: Callable[[], Any], limit: float) -> Any:
+    job: Job[Any] = Job(work)
+    threads = call.dependency.shared.threads
+    try:
+        threads.start(call.dependency.name, job)
+    except BulkheadFull as error:
+        call.refused_place(error)
+    ended = False
+    try:
+        ended = job.wait(limit)
+    finally:
+        if not ended:  # its place stays taken until it really ends
+            place, call.place = call.place, None
+            threads.abandon(job, place.release if place is not None else _nothing)
+    if not ended:
+        call.dependency.stats.count("abandoned")
+        raise call.timeout_error()
+    return job.result()
+
+
+def _answer_sync(call: Call, error: Exception, args: Any, kwargs: Any) -> Any:
+    for link in call.links(error):
+        try:
+            value = (
+                _fallback_sync(call, link, args, kwargs)
+                if link.kind == "function"
+                else call.look_up(link, error)
+            )
+        except Exception as failure:  # noqa: BLE001 - the caller gets the original error
+            _note_failure(error, link, failure)
+        else:
+            call.answered(link)
+            return value
+    raise error
+
+
+async def _answer_async(call: Call, error: Exception, args: Any, kwargs: Any) -> Any:
+    for link in call.links(error):
+        try:
+            value = (
+                await _fallback_async(call, link, args, kwargs)
+                if link.kind == "function"
+                else call.look_up(link, error)
+            )
+        except Exception as failure:  # noqa: BLE001 - the caller gets the original error
+            _note_failure(error, link, failure)
+        else:
+            call.answered(link)
+            return value
+    raise error
+
+
+def _fallback_sync(call: Call, link: Link, args: Any, kwargs: Any) -> Any:
+    function = call.fallback_function(link)
+    call.dependency.fallbacks.enter(call.plan.fallback)
+    try:
+        value = function(*args, **kwargs)
+    finally:
+        call.dependency.fallbacks.leave()
+    if type(value) is CoroutineType:
+        value.close()
+        raise NoAnswer("the function is async, and the call is not")
+    return value
+
+
+async def _fallback_async(call: Call, link: Link, args: Any, kwargs: Any) -> Any:
+    function = call.fallback_function(link)
+    call.dependency.fallbacks.enter(call.plan.fallback)
+    try:
+        value = function(*args, **kwargs)
+        return await value if isawaitable(value) else value
+    finally:
+        call.dependency.fallbacks.leave()
+
+
+def _restore(tokens: tuple[Token[Deadline | None] | None, Token[bool] | None]) -> None:
+    deadline, retried = tokens
+    if deadline is not None:
+        current.reset(deadline)
+    if retried is not None:
+        retrying.reset(retried)
+
+
+def _note_failure(error: Exception, link: Link, failure: Exception) -> None:
+    text = f"{type(failure).__name__}: {failure}"[:LONGEST_NOTE]
+    add_note(error, f"holdfast: fallback {link.kind}: {text}")
+
+
+def _nothing() -> None:
+    """Called when an abandoned call that held no place ends."""

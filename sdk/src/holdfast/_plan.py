@@ -1,0 +1,70 @@
+"""A dependency's policy, compiled: what is in force, without any state of calls.
+
+rate_limit, recovery, dead_letter, hedge and throttle are kept in `policy` and shown by `explain`,
+but do nothing in this version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast._breaker import BreakerRules
+from holdfast._bulkhead import BulkheadRules
+from holdfast._fallback import FallbackRules
+from holdfast._retry import RetryRules
+from holdfast.spec import ACTIVE_PATTERNS, effective_pattern
+
+Policy = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutRules:
+    """Effective timeout settings (`holdfast.spec`)."""
+
+    attempt_seconds: float
+    total_seconds: float
+    enforce: str
+    late_result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Immutable; calls load it once and finish on it, whatever arrives meanwhile.
+
+    Attributes:
+        policy: What is set, pattern → setting → value.
+        effective: What is in force, defaults filled in, of the patterns that act.
+        retry, bulkhead: None if switched off.
+    """
+
+    policy: Policy
+    effective: Mapping[str, Mapping[str, Any]]
+    breaker: BreakerRules
+    retry: RetryRules | None
+    timeout: TimeoutRules
+    bulkhead: BulkheadRules | None
+    fallback: FallbackRules
+
+
+def compile_plan(policy: Policy, previous: Plan | None = None) -> Plan:
+    """The plan of a policy whose values are valid; `previous` itself if nothing changed."""
+    if previous is not None and policy == previous.policy:
+        return previous
+    effective = {pattern: effective_pattern(policy, pattern) for pattern in ACTIVE_PATTERNS}
+    is_chain_set = "chain" in policy.get("fallback", {})
+    return Plan(
+        policy=policy,
+        effective=effective,
+        breaker=BreakerRules.of(effective["breaker"], effective["timeout"]["attempt_seconds"]),
+        retry=RetryRules.of(effective["retry"]),
+        timeout=TimeoutRules(**effective["timeout"]),
+        bulkhead=_bulkhead(effective["bulkhead"]),
+        fallback=FallbackRules.of(effective["fallback"], is_chain_set=is_chain_set),
+    )
+
+
+def _bulkhead(settings: Mapping[str, Any]) -> BulkheadRules | None:
+    kept = {key: value for key, value in settings.items() if key != "enabled"}
+    return BulkheadRules(**kept) if settings["enabled"] else None

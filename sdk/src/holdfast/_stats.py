@@ -1,0 +1,88 @@
+"""Counters of one dependency. Cumulative, so that reading takes nothing away."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast import histogram
+
+COUNTS = ("calls", "successes", "failures", "timeouts", "slow", "cancelled")
+REJECTED = ("open", "forced", "bulkhead", "rate_limit", "budget", "degraded")
+FALLBACKS = ("value", "function", "cached", "queue")
+RECOVERIES = ("attempted", "succeeded")
+
+
+class Snapshot:
+    """The counters at one moment."""
+
+    __slots__ = ("counts", "latency")
+
+    def __init__(self, counts: Mapping[str, int], latency: list[int]) -> None:
+        self.counts = counts
+        self.latency = latency
+
+    def since(self, earlier: Snapshot | None) -> Snapshot:
+        """What was added since an earlier moment."""
+        if earlier is None:
+            return self
+        counts = {key: n - earlier.counts.get(key, 0) for key, n in self.counts.items()}
+        latency = [new - old for new, old in zip(self.latency, earlier.latency, strict=True)]
+        return Snapshot(counts, latency)
+
+    def as_reported(self) -> dict[str, Any]:
+        """The shape of reports, zeros included."""
+        get = self.counts.get
+        return {
+            **{name: get(name, 0) for name in COUNTS},
+            "rejected": {name: get(f"rejected.{name}", 0) for name in REJECTED},
+            "retries": get("retries", 0),
+            "recoveries": {name: get(f"recoveries.{name}", 0) for name in RECOVERIES},
+            "fallbacks": {name: get(f"fallbacks.{name}", 0) for name in FALLBACKS},
+            "latency": histogram.encode(self.latency),
+        }
+
+    def others(self) -> dict[str, int]:
+        """Counts that reports do not send: ignored, late, ..."""
+        return {key: n for key, n in self.counts.items() if key not in COUNTS and "." not in key}
+
+
+class Stats:
+    """Counts attempts, rejections, retries and fallbacks. Safe for threads."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._latency = [0] * histogram.SIZE
+
+    def count(self, *names: str) -> None:
+        """Add one to each of these counters."""
+        with self._lock:
+            self._counts.update(names)
+
+    def started(self) -> None:
+        """An attempt reached the dependency."""
+        with self._lock:
+            self.in_flight += 1
+
+    def ended(self, seconds: float, names: tuple[str, ...]) -> None:
+        """An attempt is over; counted once, whatever became of it."""
+        bucket = histogram.index_of(seconds)
+        with self._lock:
+            self.in_flight -= 1
+            self._latency[bucket] += 1
+            self._counts["calls"] += 1
+            for name in names:
+                self._counts[name] += 1
+
+    def snapshot(self) -> Snapshot:
+        """All counters at this moment."""
+        with self._lock:
+            return Snapshot(dict(self._counts), self._latency[:])
+
+    def reset_after_fork(self) -> None:
+        """A child starts at zero."""
+        self.__init__()  # type: ignore[misc]  # exactly what a new one has

@@ -1,0 +1,117 @@
+"""The outcomes a breaker judges: the last calls, or the last seconds. Not thread-safe alone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+OK, FAILED, SLOW = 0, 1, 2  # bits of an outcome: failed and slow may come together
+BUCKETS = 10
+
+
+class Window(Protocol):
+    """Counts of outcomes, kept current."""
+
+    total: int
+    failed: int
+    slow: int
+
+    def record(self, outcome: int, now: float) -> None:
+        """Add one outcome at a monotonic instant."""
+        ...
+
+    def expire(self, now: float) -> None:
+        """Forget what is too old at that instant."""
+        ...
+
+
+class CountWindow:
+    """The last `size` outcomes."""
+
+    __slots__ = ("_next", "_ring", "failed", "size", "slow", "total")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.total = self.failed = self.slow = 0
+        self._ring = bytearray(size)
+        self._next = 0
+
+    def record(self, outcome: int, now: float) -> None:
+        """Add one outcome in place of the oldest."""
+        old = self._ring[self._next]
+        self._ring[self._next] = outcome
+        self.failed += (outcome & FAILED) - (old & FAILED)
+        self.slow += (outcome >> 1) - (old >> 1)
+        self._next = (self._next + 1) % self.size
+        if self.total < self.size:
+            self.total += 1
+
+    def expire(self, now: float) -> None:
+        """Nothing: calls do not age."""
+
+    def outcomes(self) -> bytes:
+        """Recorded outcomes, oldest first."""
+        if self.total < self.size:
+            return bytes(self._ring[: self.total])
+        return bytes(self._ring[self._next :] + self._ring[: self._next])
+
+
+class TimeWindow:
+    """The outcomes of the last `seconds`, in ten buckets that expire as a whole."""
+
+    __slots__ = ("_buckets", "_current", "_width", "failed", "seconds", "slow", "total")
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self.seconds = seconds
+        self.total = self.failed = self.slow = 0
+        self._width = seconds / BUCKETS
+        self._current = int(now / self._width)
+        self._buckets = [[0, 0, 0] for _ in range(BUCKETS)]
+
+    def record(self, outcome: int, now: float) -> None:
+        """Add one outcome to the current bucket."""
+        self.add(1, outcome & FAILED, outcome >> 1, now)
+
+    def add(self, total: int, failed: int, slow: int, now: float) -> None:
+        """Add several outcomes to the current bucket."""
+        self.expire(now)
+        bucket = self._buckets[self._current % BUCKETS]
+        bucket[0] += total
+        bucket[1] += failed
+        bucket[2] += slow
+        self.total += total
+        self.failed += failed
+        self.slow += slow
+
+    def expire(self, now: float) -> None:
+        """Forget every bucket that has passed, however many at once."""
+        newest = int(now / self._width)
+        for number in range(self._current + 1, min(newest, self._current + BUCKETS) + 1):
+            bucket = self._buckets[number % BUCKETS]
+            self.total -= bucket[0]
+            self.failed -= bucket[1]
+            self.slow -= bucket[2]
+            bucket[:] = [0, 0, 0]
+        self._current = max(self._current, newest)
+
+
+def new_window(kind: str, calls: int, seconds: float, now: float) -> CountWindow | TimeWindow:
+    """An empty window of that kind: "count" or "time"."""
+    return CountWindow(calls) if kind == "count" else TimeWindow(seconds, now)
+
+
+def carry_over(old: CountWindow | TimeWindow, new: CountWindow | TimeWindow, now: float) -> None:
+    """Put what an old window knows into a new, empty one; as much of it as fits.
+
+    Between windows of different kinds only the counts survive, not their order or age.
+    """
+    old.expire(now)
+    if isinstance(old, CountWindow) and isinstance(new, CountWindow):
+        for outcome in old.outcomes()[-new.size :]:
+            new.record(outcome, now)
+    elif isinstance(new, TimeWindow):
+        new.add(old.total, old.failed, old.slow, now)
+    elif old.total:
+        share = min(new.size, old.total) / old.total
+        failed, slow = round(old.failed * share), round(old.slow * share)
+        for number in range(min(new.size, old.total)):
+            new.record(FAILED * (number < failed) | SLOW * (number < slow), now)
