@@ -2,12 +2,17 @@
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import inline_serializer
+from rest_framework import serializers
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
+
+from apps.core.errors import RuleBroken
 
 
 class Pages(CursorPagination):
@@ -33,14 +38,32 @@ class Pages(CursorPagination):
 
 def page_of(
     rows: models.QuerySet[Any],
-    representation: type[BaseSerializer[Any]],
+    representation: type[serializers.BaseSerializer[Any]],
     request: Request,
     view: APIView,
     *,
     order: str = "-pk",
 ) -> Response:
-    """The page of `rows` that the request asks for, newest first unless `order` says otherwise."""
+    """The page of `rows` that the request asks for, newest first unless `order` says otherwise.
+
+    Raises:
+        RuleBroken: the cursor is none of ours.
+    """
     pages = Pages()
-    found = pages.paginate_queryset(rows.order_by(*order.split(",")), request, view)
+    try:
+        found = pages.paginate_queryset(rows.order_by(*order.split(",")), request, view)
+    except (ValueError, OverflowError, ValidationError) as error:
+        raise RuleBroken(_("This cursor is not one that `next` gave.")) from error
     data = representation(found, many=True).data
     return pages.get_paginated_response(data)
+
+
+def listed(representation: type[serializers.Serializer[Any]]) -> serializers.Serializer[Any]:
+    """The shape of a page, for OpenAPI."""
+    return inline_serializer(
+        name=f"{representation.__name__.removesuffix('Out')}Page",
+        fields={
+            "results": representation(many=True),
+            "next": serializers.URLField(allow_null=True),
+        },
+    )

@@ -3,6 +3,8 @@
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter
 
 PROBLEM = {
     "type": "object",
@@ -34,6 +36,23 @@ CHANGING = {
     "412": "Changed by somebody else; `current` is the newer state.",
     "428": "If-Match is missing.",
 }
+ENVIRONMENT = {
+    "name": "environment",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "Slug of the environment: for sessions. A token has its own.",
+}
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    required=True,
+    description='The ETag last read, such as "3".',
+)
+PAGE = [
+    OpenApiParameter("limit", OpenApiTypes.INT, description="Rows a page, 200 at most; 50."),
+    OpenApiParameter("cursor", OpenApiTypes.STR, description="From `next` of the page before."),
+]
 
 
 class Schema(AutoSchema):
@@ -43,6 +62,7 @@ class Schema(AutoSchema):
         operation = super().get_operation(*args, **kwargs)
         if operation is None:
             return None
+        operation.setdefault("parameters", []).append(ENVIRONMENT)
         refusals = dict(REFUSALS)
         if self.method not in {"GET", "HEAD"}:
             refusals |= CHANGING
@@ -55,6 +75,11 @@ class Schema(AutoSchema):
                 },
             )
         return operation
+
+    def get_operation_id(self) -> str:
+        """Method and address: unique, and stable while the address is."""
+        words = self.path.removeprefix("/api/v1/").replace("{", "").replace("}", "").split("/")
+        return "_".join([self.method.lower(), *filter(None, words)]).replace("-", "_")
 
     def get_tags(self) -> list[str]:
         parts = [part for part in self.path.split("/") if part]
