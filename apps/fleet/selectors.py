@@ -1,0 +1,23 @@
+"""Finding what exists by its name, as doors are given it."""
+
+from django.utils.translation import gettext as _
+
+from apps.core.actor import Actor
+from apps.core.errors import RuleBroken
+from apps.fleet.models import Service
+
+
+def named_service(slug: str | None, *, actor: Actor) -> Service | None:
+    """The actor's service that a body or a command names; None for none.
+
+    Raises:
+        RuleBroken: there is no such service in the actor's environment.
+    """
+    if slug is None:
+        return None
+    here = Service.objects.visible_to(actor).filter(environment=actor.environment_id)
+    service = here.select_related("environment").filter(slug=slug).first()
+    if service is None:
+        text = _("There is no service called %(slug)s in this environment.") % {"slug": slug[:80]}
+        raise RuleBroken(text, errors={"service": [text]}, code="unknown_service")
+    return service
