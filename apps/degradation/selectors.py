@@ -1,0 +1,77 @@
+"""What a switch would hit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from apps.core import clock
+from apps.core.actor import Actor
+from apps.core.errors import NotFound
+from apps.degradation.models import Flag
+from apps.fleet.models import Instance, Service, Usage
+
+SILENT_AFTER_INTERVALS = 3  # report intervals without a word
+
+
+@dataclass(frozen=True)
+class Impact:
+    """Services that will obey a switch, and their processes: heard lately, or silent."""
+
+    services: int
+    instances: int
+    silent: int
+    names: tuple[str, ...]  # of the services, sorted
+
+    def __str__(self) -> str:
+        return _("%(services)s, %(instances)s, %(silent)d silent") % {
+            "services": ngettext("%d service", "%d services", self.services) % self.services,
+            "instances": ngettext("%d instance", "%d instances", self.instances) % self.instances,
+            "silent": self.silent,
+        }
+
+
+def impact(environment_id: int, *, service_id: int | None = None) -> Impact:
+    """What a switch for an environment, or for one service of it, would hit now."""
+    services = Service.objects.filter(environment=environment_id)
+    if service_id is not None:
+        services = services.filter(pk=service_id)
+    return _impact_on(list(services.values_list("pk", "slug")))
+
+
+def impact_of(flag: Flag) -> Impact:
+    """What engaging `flag` would hit now; a fallback flag hits those that use its dependencies."""
+    if not flag.dependencies:
+        return impact(flag.environment_id, service_id=flag.service_id)
+    using = Usage.objects.filter(
+        service__environment=flag.environment_id, dependency__slug__in=flag.dependencies
+    )
+    if flag.service_id is not None:
+        using = using.filter(service=flag.service_id)
+    return _impact_on(list(using.values_list("service", "service__slug").distinct()))
+
+
+def _impact_on(services: Sequence[tuple[int, str]]) -> Impact:
+    known = Instance.objects.filter(service__in=[pk for pk, _slug in services], stopping=False)
+    lately = clock.now() - timedelta(seconds=SILENT_AFTER_INTERVALS * settings.REPORT_SECONDS)
+    heard = known.heard_since(lately).count()
+    return Impact(
+        services=len(services),
+        instances=heard,
+        silent=known.count() - heard,
+        names=tuple(sorted(slug for _pk, slug in services)),
+    )
+
+
+def find_flag(key: str, *, service: Service | None, actor: Actor) -> Flag:
+    """The flag of this key in exactly this scope of the actor's environment; raises NotFound."""
+    flag = Flag.objects.visible_to(actor).filter(
+        environment_id=actor.environment_id, key=key, service=service
+    )
+    found = flag.select_related("service").first()
+    if found is None:
+        raise NotFound(_("There is no flag of this key in this scope."))
+    return found
