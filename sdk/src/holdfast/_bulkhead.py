@@ -57,6 +57,8 @@ class Bulkhead:
         Raises:
             BulkheadFull: none is free, or none became free in time.
         """
+        if self._take():
+            return
         ready = threading.Event()
         waiter = self._take_or_queue(ready.set, longest)
         if waiter is None:
@@ -70,6 +72,8 @@ class Bulkhead:
 
     async def acquire_async(self, longest: float | None = None) -> None:
         """Take a place, suspending this coroutine if the rules allow; as `acquire`."""
+        if self._take():
+            return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         waiter = self._take_or_queue(lambda: _wake_in(loop, future), longest)
@@ -105,11 +109,17 @@ class Bulkhead:
         self._waiters.clear()
         self.used = 0
 
+    def _take(self) -> bool:
+        with self._lock:
+            if self.used >= self.rules.max_concurrent or self._waiters:
+                return False
+            self.used += 1
+            return True
+
     def _take_or_queue(self, wake: Callable[[], None], longest: float | None) -> _Waiter | None:
         with self._lock:
             rules = self.rules
-            if self.used < rules.max_concurrent and not self._waiters:
-                self.used += 1
+            if self._take():
                 return None
             if not rules.max_waiting or self._patience(longest) <= 0:
                 raise self._full("full")

@@ -1,0 +1,165 @@
+"""Holdfast in users' tests: the real patterns on a clock of your own, no server, no patching.
+
+hf = LocalHoldfast()
+hf.set_policy("payments-api", breaker={"consecutive_failures": 2}, retry={"enabled": False})
+hf.engage("read-only", kind="read_only", lease_seconds=60)
+hf.fake_clock.advance(61)
+assert not hf.read_only
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from holdfast import spec
+from holdfast._document import Received, parse
+from holdfast._engine import Engine
+from holdfast.clock import Clock
+
+START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+class FakeClock(Clock):
+    """A clock that moves only when told to, or when guarded code sleeps between attempts.
+
+    Attributes:
+        slept: Every wait between attempts, in order, in seconds.
+    """
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self._lock = threading.Lock()
+        self._now = now
+        self._wall_offset = START - now
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        """The time it was moved to."""
+        return self._now
+
+    def wall(self) -> float:
+        """The same on the calendar; see `jump_wall`."""
+        return self._now + self._wall_offset
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        with self._lock:
+            self._now += seconds
+
+    def jump_wall(self, seconds: float) -> None:
+        """Set the wall clock, as an administrator or NTP would; durations must not care."""
+        self._wall_offset += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Pass that time at once."""
+        self.slept.append(seconds)
+        self.advance(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Pass that time at once, letting other tasks run."""
+        self.sleep(seconds)
+        await asyncio.sleep(0)
+
+
+class LocalHoldfast(Engine):
+    """A whole Holdfast in memory: what an operator does to a real one, done by method calls.
+
+    Guards, flags, `explain`, `stats` and the rest are the real ones. Values are checked as those
+    of a server are: what would be refused raises `ValueError`.
+    """
+
+    def __init__(self, clock: FakeClock | None = None, *, rand: float = 0.5) -> None:
+        """`rand` is the answer of every roll of the dice: 0.5 makes the jitter of opening 0."""
+        self.fake_clock = clock or FakeClock()
+        super().__init__(self.fake_clock, defaults={}, instance="test", rand=lambda: rand)
+        self._revision = 0
+        self._flags: dict[str, dict[str, Any]] = {}
+        self._policies: dict[str, dict[str, Any]] = {}
+
+    def set_policy(self, dependency: str, **patterns: Mapping[str, Any]) -> None:
+        """Set whole patterns of a dependency, the others stay: `breaker={"open_seconds": 5}`."""
+        for pattern, values in patterns.items():
+            _check(spec.clean_pattern(pattern, values)[1])
+        parts = self._policies.get(dependency, {})
+        self._policies[dependency] = parts | {key: dict(value) for key, value in patterns.items()}
+        self._publish()
+
+    def override(
+        self,
+        dependency: str,
+        mode: str | None,
+        *,
+        reason: str = "test",
+        lease_seconds: float | None = None,
+    ) -> None:
+        """Override a breaker: force_open, force_closed, disabled, metrics_only; None releases."""
+        parts = dict(self._policies.get(dependency, {}))
+        parts.pop("override", None)
+        if mode is not None:
+            expires_at = self._instant(lease_seconds)
+            parts["override"] = {"mode": mode, "reason": reason, "expires_at": expires_at}
+            _check(spec.clean_override(parts["override"])[1])
+        self._policies[dependency] = parts
+        self._publish()
+
+    def engage(
+        self,
+        flag: str,
+        *,
+        kind: str = "custom",
+        value: Any = None,
+        percentage: float = 100.0,
+        dependencies: list[str] | None = None,
+        on_stale: str = "hold",
+        reason: str = "test",
+        lease_seconds: float | None = None,
+    ) -> None:
+        """Switch a flag on, for `lease_seconds` or until `end`."""
+        entry = {
+            "kind": kind,
+            "scope": "environment",
+            "enabled": True,
+            "value": value,
+            "percentage": percentage,
+            "dependencies": dependencies,
+            "on_stale": on_stale,
+            "reason": reason,
+            "set_by": "test",
+            "expires_at": self._instant(lease_seconds),
+        }
+        _check(spec.clean_flag(entry, flag)[1])
+        self._flags[flag] = entry
+        self._publish()
+
+    def end(self, flag: str) -> None:
+        """Switch a flag off; no harm if it is not on."""
+        self._flags.pop(flag, None)
+        self._publish()
+
+    def _instant(self, lease_seconds: float | None) -> str | None:
+        if lease_seconds is None:
+            return None
+        start = datetime.fromtimestamp(self.fake_clock.wall(), UTC)
+        return (start + timedelta(seconds=lease_seconds)).isoformat()
+
+    def _publish(self) -> None:
+        self._revision += 1
+        body = {
+            "meta": {"schema": 1, "epoch": "test", "revision": self._revision},
+            "flags": self._flags,
+            "dependencies": self._policies,
+        }
+        document = parse(body)
+        clock = self.fake_clock
+        self.apply(document, Received(server_time=clock.wall(), monotonic=clock.monotonic()))
+
+
+def _check(problems: tuple[spec.Problem, ...]) -> None:
+    if problems:
+        raise ValueError(f"{problems[0].path}: {problems[0].detail}")
+
+
+__all__ = ["FakeClock", "LocalHoldfast"]
