@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from apps.live import views
+
+urlpatterns: list[URLPattern] = [
+    path("wall/", views.wall, name="wall"),
+    path("wall", views.wall),
+]

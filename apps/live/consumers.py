@@ -1,0 +1,56 @@
+"""The wall's socket."""
+
+import asyncio
+import contextlib
+from urllib.parse import parse_qs
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from apps.live import frames, kiosk, selectors
+from apps.live.selectors import Grant
+
+NO_LEAVE = 4403  # close code: this session or token may not look any more; do not come back
+
+
+class Wall(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no types
+    """Send every frame of one environment's wall, already serialised, to one viewer.
+
+    A frame on connect, then each newer one. A viewer that falls behind skips to the newest;
+    nothing queues.
+    """
+
+    feed: frames.Feed | None = None
+
+    async def connect(self) -> None:
+        query = parse_qs(self.scope["query_string"].decode("ascii", "replace"))
+        grant = await self._grant(query.get("environment", [None])[0])
+        if grant is None:  # nobody we know, or not for this environment: refuse the handshake
+            await self.close()
+            return
+        await self.accept()
+        self.feed = frames.of(grant.environment_id)
+        self.viewer = frames.Viewer(grant)
+        self.feed.join(self.viewer)
+        self.sending = asyncio.create_task(self._send_frames())
+
+    async def disconnect(self, code: int) -> None:
+        if self.feed is None:
+            return
+        self.sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.sending
+        await self.feed.leave(self.viewer)
+
+    async def _send_frames(self) -> None:
+        while (frame := await self.viewer.next()) is not None:
+            await self.send(text_data=frame.text)  # waits while the viewer's line is full
+        await self.close(NO_LEAVE)
+
+    @database_sync_to_async  # type: ignore[untyped-decorator]  # channels ships no types
+    def _grant(self, slug: str | None) -> Grant | None:
+        found = selectors.grant_of_session(self.scope["user"], self.scope["session"], slug)
+        if found is not None:
+            return found
+        token_id = kiosk.token_of(self.scope.get("cookies", {}))
+        return None if token_id is None else selectors.grant_of_token(token_id, slug)

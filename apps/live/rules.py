@@ -1,0 +1,204 @@
+"""What a frame of the wall says, and in which order: the worst first. No Django."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+ERROR_RATE_BAD = 0.05  # the share of failures from which a tile calls for attention
+# Tiles and services are ordered by these, largest first; equals by name, so that nothing jumps.
+URGENCY = {"open": 5, "half_open": 4, "failing": 3, "unreported": 2, "closed": 1, "idle": 0}
+
+
+class Cell(Protocol):
+    """What is read of a service's calls to one dependency; states by number of instances."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def dependency(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def states(self) -> Mapping[str, int]: ...
+    @property
+    def calls_per_second(self) -> float: ...
+    @property
+    def error_rate(self) -> float | None: ...
+    @property
+    def p95(self) -> float | None: ...  # seconds
+    @property
+    def calls(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def since(self) -> datetime | None: ...
+    @property
+    def override(self) -> str | None: ...
+
+
+class Refusal(Protocol):
+    """What is read of an entry that an instance would not apply."""
+
+    @property
+    def instance(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+
+
+class Convergence(Protocol):
+    """What is read of how far a service's instances have come."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def target_revision(self) -> int: ...
+    @property
+    def applied(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def stopping(self) -> int: ...
+    @property
+    def laggards(self) -> Sequence[str]: ...
+    @property
+    def silent_names(self) -> Sequence[str]: ...
+    @property
+    def refused(self) -> Sequence[Refusal]: ...
+
+
+class Requests(Protocol):
+    """What is read of a service's own traffic."""
+
+    @property
+    def per_second(self) -> float: ...
+    @property
+    def error_rate(self) -> float | None: ...
+    @property
+    def p95(self) -> float | None: ...  # seconds
+
+
+def stamp(instant: datetime | None) -> str | None:
+    """RFC 3339 in UTC, to the millisecond."""
+    if instant is None:
+        return None
+    text = instant.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def tile(cell: Cell, *, is_reported: bool) -> dict[str, Any]:
+    """One cell of the grid. `condition` is what it comes to: a key of `URGENCY`."""
+    return {
+        "dependency": cell.dependency,
+        "state": cell.state if cell.states else None,
+        "states": dict(cell.states),
+        "condition": condition(cell, is_reported=is_reported),
+        "calls": cell.calls,
+        "calls_per_second": round(cell.calls_per_second, 3),
+        "samples": cell.samples,
+        "error_rate": _rounded(cell.error_rate),
+        "p95": _rounded(cell.p95),
+        "since": stamp(cell.since),
+        "override": cell.override,
+    }
+
+
+def condition(cell: Cell, *, is_reported: bool) -> str:
+    """What a cell comes to: "unreported" is nobody telling, "idle" is nobody calling."""
+    if not is_reported:
+        return "unreported"
+    if cell.state != "closed":
+        return cell.state
+    if cell.error_rate is not None and cell.error_rate >= ERROR_RATE_BAD:
+        return "failing"
+    return "closed" if cell.calls else "idle"
+
+
+def worst_first(tiles: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(tiles, key=lambda each: (-URGENCY[each["condition"]], each["dependency"]))
+
+
+def service_row(
+    told: Convergence, cells: Iterable[Cell], requests: Requests | None
+) -> dict[str, Any]:
+    """A service: its tiles, its own traffic, and who has applied the newest revision."""
+    row: dict[str, Any] = {
+        "slug": told.service,
+        "tiles": worst_first(tile(cell, is_reported=told.total > 0) for cell in cells),
+        "requests": None if requests is None else _traffic(requests),
+        "target": told.target_revision,
+        "applied": told.applied,
+        "total": told.total,
+        "laggards": list(told.laggards),
+        "silent": list(told.silent_names),
+        "stopping": told.stopping,
+        "refused": [f"{each.instance}: {each.path}, {each.detail}" for each in told.refused],
+    }
+    row["urgency"] = _urgency(row)
+    return row
+
+
+def _traffic(requests: Requests) -> dict[str, Any]:
+    return {
+        "per_second": round(requests.per_second, 3),
+        "error_rate": _rounded(requests.error_rate),
+        "p95": _rounded(requests.p95),
+    }
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)
+
+
+def _urgency(row: Mapping[str, Any]) -> int:
+    if not row["total"] and not row["silent"]:
+        return -1  # nothing of it runs, and nothing of it went missing
+    worst = max((URGENCY[each["condition"]] for each in row["tiles"]), default=0)
+    if row["applied"] < row["total"] or row["silent"]:
+        worst = max(worst, URGENCY["failing"])
+    return worst
+
+
+def rows_in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (-row["urgency"], row["slug"]))
+
+
+def switch(kind: str, body: Mapping[str, Any], **where: Any) -> dict[str, Any]:
+    """A banner: what is switched on purpose, where, why, by whom, since and until when."""
+    return {
+        "type": kind,
+        "mode": body.get("kind") or body.get("mode"),
+        "dependencies": body.get("dependencies"),
+        "value": body.get("value"),
+        "percentage": body.get("percentage"),
+        "reason": body.get("reason") or "",
+        "who": body.get("set_by") or "",
+        "since": body.get("set_at"),
+        "ends": body.get("expires_at"),
+        **where,
+    }
+
+
+def holds(body: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a published switch still acts at `now`: services end a lease by themselves."""
+    if body.get("enabled") is False:
+        return False
+    end = body.get("expires_at")
+    return end is None or datetime.fromisoformat(end) > now
+
+
+def summary(rows: Sequence[dict[str, Any]], switches: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The numbers at the top of the wall."""
+    tiles = [each for row in rows for each in row["tiles"]]
+    return {
+        "services": len(rows),
+        "open": sum(each["state"] == "open" for each in tiles),
+        "half_open": sum(each["state"] == "half_open" for each in tiles),
+        "failing": sum(each["condition"] == "failing" for each in tiles),
+        "flags": sum(each["type"] == "flag" for each in switches),
+        "overrides": sum(each["type"] == "override" for each in switches),
+        "applied": sum(row["applied"] for row in rows),
+        "total": sum(row["total"] for row in rows),
+        "silent": sum(len(row["silent"]) for row in rows),
+    }

@@ -1,0 +1,171 @@
+"""What the wall shows, who may look at it, and which lookers may no longer."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import HASH_SESSION_KEY
+from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.models import Session
+from django.utils.crypto import constant_time_compare
+
+from apps.accounts.models import ApiToken, User
+from apps.accounts.selectors import scopes_by_environment
+from apps.core import clock
+from apps.fleet.models import Environment
+from apps.live import rules
+from apps.publication.models import Fragment, Head, Part
+from apps.telemetry import selectors as telemetry
+
+SCOPE = "wall:read"
+
+
+# -- what is shown -------------------------------------------------------------------------------
+def picture(environment_id: int) -> dict[str, Any]:
+    """The state of one environment, as the wall shows it, worst first.
+
+    A handful of queries, whatever the number of services.
+
+    Raises:
+        Environment.DoesNotExist: there is no such environment any more.
+    """
+    environment = Environment.objects.get(pk=environment_id)
+    now = clock.now()
+    rows = rules.rows_in_order(_rows(environment_id))
+    switches = _switches(environment_id)
+    return {
+        "as_of": rules.stamp(now),
+        "environment": {"slug": environment.slug, "name": environment.name},
+        "revision": _revision(environment_id),
+        "summary": rules.summary(rows, switches),
+        "switches": switches,
+        "services": rows,
+    }
+
+
+def _revision(environment_id: int) -> int:
+    found = Head.objects.filter(environment_id=environment_id).values_list("revision", flat=True)
+    return found.first() or 0
+
+
+def _rows(environment_id: int) -> list[dict[str, Any]]:
+    cells: dict[str, list[telemetry.Cell]] = defaultdict(list)
+    for cell in telemetry.cells(environment_id):
+        cells[cell.service].append(cell)
+    requests = {each.service: each for each in telemetry.requests(environment_id)}
+    return [
+        rules.service_row(told, cells[told.service], requests.get(told.service))
+        for told in telemetry.convergence(environment_id)
+    ]
+
+
+def _switches(environment_id: int) -> list[dict[str, Any]]:
+    """Flags and overrides in force, as services were told of them, newest first."""
+    now = clock.now()
+    published = (
+        Fragment.objects.current()
+        .filter(environment_id=environment_id, part__in=[Part.FLAG, Part.OVERRIDE])
+        .order_by("-revision", "pk")
+    )
+    return [
+        rules.switch(
+            fragment.part,
+            fragment.body,
+            key=fragment.name,
+            service=fragment.service,
+            dependency=fragment.dependency,
+            revision=fragment.revision,
+        )
+        for fragment in published
+        if fragment.body is not None and rules.holds(fragment.body, now)
+    ]
+
+
+# -- who may look --------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Grant:
+    """Why a viewer may look at an environment's wall: a person's session, or a kiosk's token."""
+
+    environment_id: int
+    token_id: int | None = None
+    user_id: int | None = None
+    session_key: str = ""
+    session_hash: str = ""
+
+
+def environments_of(user: Any) -> list[Environment]:
+    """The environments whose wall this person may look at, by name."""
+    if not isinstance(user, User) or not user.is_active:
+        return []
+    allowed = [pk for pk, scopes in scopes_by_environment(user).items() if SCOPE in scopes]
+    return list(Environment.objects.filter(pk__in=allowed).order_by("slug"))
+
+
+def grant_of_session(user: Any, session: SessionBase, slug: str | None) -> Grant | None:
+    """The person's leave to look at the environment called `slug`, the first without one."""
+    seen = [each for each in environments_of(user) if slug in (None, "", each.slug)]
+    if not seen:
+        return None
+    return Grant(
+        environment_id=seen[0].pk,
+        user_id=user.pk,
+        session_key=session.session_key or "",
+        session_hash=session.get(HASH_SESSION_KEY, ""),
+    )
+
+
+def grant_of_token(token_id: int, slug: str | None) -> Grant | None:
+    """A kiosk's leave to look at its token's environment; None for any other, or a dead token."""
+    token = (
+        ApiToken.objects.live(clock.now()).select_related("environment").filter(pk=token_id).first()
+    )
+    if token is None or SCOPE not in token.scopes or slug not in (None, "", token.environment.slug):
+        return None
+    return Grant(environment_id=token.environment_id, token_id=token.pk)
+
+
+def still_granted(grants: Iterable[Grant]) -> set[Grant]:
+    """Those of `grants` that hold now: tokens live, sessions open, people still members.
+
+    Three queries and one per person, however many viewers there are.
+    """
+    asked = set(grants)
+    tokens = _live_tokens({grant.token_id for grant in asked if grant.token_id is not None})
+    people = _people({grant.user_id for grant in asked if grant.user_id is not None})
+    sessions = _open_sessions({grant.session_key for grant in asked if grant.session_key})
+    return {
+        grant
+        for grant in asked
+        if grant.token_id in tokens
+        or (grant.session_key in sessions and _is_member(grant, people.get(grant.user_id)))
+    }
+
+
+def _live_tokens(ids: set[int]) -> set[int]:
+    if not ids:
+        return set()
+    tokens = ApiToken.objects.live(clock.now()).filter(pk__in=ids)
+    return {token.pk for token in tokens if SCOPE in token.scopes}
+
+
+def _people(ids: set[int]) -> dict[int | None, tuple[User, set[int]]]:
+    if not ids:
+        return {}
+    people = User.objects.filter(pk__in=ids, is_active=True)
+    return {user.pk: (user, {each.pk for each in environments_of(user)}) for user in people}
+
+
+def _open_sessions(keys: set[str]) -> set[str]:
+    if not keys:
+        return set()
+    found = Session.objects.filter(session_key__in=keys, expire_date__gt=clock.now())
+    return set(found.values_list("session_key", flat=True))
+
+
+def _is_member(grant: Grant, person: tuple[User, set[int]] | None) -> bool:
+    if person is None:
+        return False
+    user, environments = person
+    same = constant_time_compare(grant.session_hash, user.get_session_auth_hash())
+    return same and grant.environment_id in environments

@@ -1,0 +1,92 @@
+"""The wall's page."""
+
+from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from apps.accounts.selectors import find_token
+from apps.fleet.models import Environment
+from apps.live import frames, kiosk, selectors
+from apps.live.selectors import Grant
+
+REFUSALS = {
+    "token": (401, _("This kiosk token is unknown, expired or revoked.")),
+    "scope": (403, _("This token may not look at the wall: it lacks the scope wall:read.")),
+}
+
+
+@require_GET
+@never_cache
+def wall(request: HttpRequest) -> HttpResponse:
+    """GET /wall/?environment=<slug> → the wall; 302 to log in, 401, 403, 404.
+
+    With `?token=` the kiosk token is swapped for a cookie, and the address is left behind.
+    """
+    if "token" in request.GET:
+        response = _swap_token(request.GET["token"])
+    elif (refusal := request.GET.get("refused")) in REFUSALS:
+        response = _refused(request, str(refusal))
+    else:
+        response = _page(request)
+    response["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _swap_token(text: str) -> HttpResponse:
+    """Never a page: the browser would keep the address, and the token in it."""
+    token = find_token(text)
+    if token is None:
+        return _to_wall(refused="token")
+    if selectors.SCOPE not in token.scopes:
+        return _to_wall(refused="scope")
+    response = _to_wall(environment=token.environment.slug)
+    kiosk.give(response, token)
+    return response
+
+
+def _to_wall(**query: str) -> HttpResponseRedirect:
+    return HttpResponseRedirect(f"{reverse('wall')}?{urlencode(query)}")
+
+
+def _refused(request: HttpRequest, why: str) -> HttpResponse:
+    status, text = REFUSALS[why]
+    return render(request, "live/refused.html", {"text": text}, status=status)
+
+
+def _page(request: HttpRequest) -> HttpResponse:
+    slug = request.GET.get("environment")
+    environments = selectors.environments_of(request.user)
+    grant = _grant(request, slug)
+    if grant is not None:
+        frame = frames.serialise(selectors.picture(grant.environment_id), 0)
+        context = {"frame": frame.content, "environments": _switcher(grant, environments)}
+        return render(request, "live/wall.html", context)
+    if not request.user.is_authenticated:
+        return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+    if slug or environments:
+        raise Http404
+    return render(request, "live/empty.html")
+
+
+def _grant(request: HttpRequest, slug: str | None) -> Grant | None:
+    found = selectors.grant_of_session(request.user, request.session, slug)
+    if found is not None:
+        return found
+    token_id = kiosk.token_of(request.COOKIES)
+    return None if token_id is None else selectors.grant_of_token(token_id, slug)
+
+
+def _switcher(grant: Grant, environments: list[Environment]) -> list[dict[str, Any]]:
+    """Where else this viewer may look; nothing to choose for a kiosk."""
+    return [
+        {"slug": each.slug, "name": each.name, "current": each.pk == grant.environment_id}
+        for each in environments
+        if len(environments) > 1
+    ]
