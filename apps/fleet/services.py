@@ -1,5 +1,7 @@
 """Changes to what exists."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
@@ -10,10 +12,11 @@ from apps.core import bus
 from apps.core.actor import Actor
 from apps.core.db import get_visible, swap
 from apps.core.errors import Conflict, RuleBroken
-from apps.fleet.models import NAME, SLUG, Dependency, Environment, Service, Usage
+from apps.fleet.models import NAME, SLUG, Dependency, Environment, Instance, Service, Usage
 
 N = TypeVar("N", Environment, Service, Dependency)
 
+MAX_SERVICES = 1000  # of an environment, if reports of unknown ones are to add more
 MAX_DISCOVERED = 200  # dependencies a service's reports may add by themselves
 
 
@@ -132,6 +135,59 @@ def discover(service: Service, names: set[str]) -> list[Dependency]:
         if link(service, dependency, source=Usage.Source.DISCOVERED):
             found.append(dependency)
     return found
+
+
+@transaction.atomic
+def discover_service(slug: str, *, actor: Actor) -> Service:
+    """The service that a report names, added to the actor's environment if nobody did.
+
+    Raises:
+        RuleBroken: the slug is not a name.
+        Conflict: the environment has `MAX_SERVICES` already; somebody is making up names.
+    """
+    known = Service.objects.filter(environment_id=actor.environment_id)
+    if service := known.filter(slug=slug).first():
+        return service
+    if known.count() >= MAX_SERVICES:
+        raise Conflict(_("There are too many services already."), code="too_many_services")
+    service = _create(Service, environment_id=actor.environment_id, slug=slug)
+    audit.record(
+        "service.discovered",
+        service,
+        actor=actor,
+        environment_id=service.environment_id,
+        after=service.as_audited(),
+    )
+    bus.announce("fleet", environment_id=service.environment_id)
+    return service
+
+
+def introduce(instances: Iterable[Instance]) -> None:
+    """Add processes that called home for the first time; those already known stay as they are."""
+    in_order = sorted(instances, key=lambda instance: instance.pk)
+    Instance.objects.bulk_create(in_order, ignore_conflicts=True)
+
+
+def hear(instances: Iterable[Instance]) -> None:
+    """Note when processes called home, by which name, and whether they said goodbye.
+
+    Rows are written in the order of their ids, so that two writers wait instead of deadlocking.
+    """
+    in_order = sorted(instances, key=lambda instance: instance.pk)
+    Instance.objects.bulk_create(
+        in_order,
+        update_conflicts=True,
+        unique_fields=["id"],
+        update_fields=["name", "sdk", "heard_at", "stopping"],
+    )
+
+
+def forget_instances(before: datetime, *, limit: int) -> int:
+    """Remove up to `limit` processes not heard since `before`; returns how many."""
+    oldest = Instance.objects.filter(heard_at__lt=before).order_by("heard_at")[:limit]
+    found = list(oldest.values_list("pk", flat=True))
+    Instance.objects.filter(pk__in=found, heard_at__lt=before).delete()
+    return len(found)
 
 
 def _create(model: type[N], **values: Any) -> N:
