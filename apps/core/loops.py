@@ -20,9 +20,10 @@ class Loop:
     database, a bug) never ends the loop. `age` is the time since the last round that ended well.
     """
 
-    def __init__(self, name: str, body: Body, *, every: float) -> None:
+    def __init__(self, name: str, body: Body, *, every: float, finishes: bool = False) -> None:
         self.name = name
         self.every = every  # seconds between rounds
+        self.finishes = finishes  # one more round when it is told to stop
         self._body = body
         self._stopping = threading.Event()
         self._woken = threading.Event()
@@ -60,6 +61,8 @@ class Loop:
             wait = self.every if self._round() else RESTART_SECONDS
             self._woken.wait(wait)
             self._woken.clear()
+        if self.finishes:
+            self._round()
 
     def _round(self) -> bool:
         close_old_connections()
@@ -78,9 +81,12 @@ class Loop:
 _registered: list[Loop] = []
 
 
-def register(name: str, body: Body, *, every: float) -> Loop:
-    """Have every web process run `body` every `every` seconds; called from `AppConfig.ready`."""
-    loop = Loop(name, body, every=every)
+def register(name: str, body: Body, *, every: float, finishes: bool = False) -> Loop:
+    """Have every web process run `body` every `every` seconds; called from `AppConfig.ready`.
+
+    With `finishes` it runs once more when the process stops, to write down what is left.
+    """
+    loop = Loop(name, body, every=every, finishes=finishes)
     _registered.append(loop)
     return loop
 
