@@ -44,10 +44,22 @@ class Counts:
     numbers: dict[str, int] = field(default_factory=dict)
     latency: dict[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, numbers: Mapping[str, int], latency: Mapping[str, int]) -> "Counts":
+        """Counts of what is there, zeros left out, and each bucket under one name ("07" is "7")."""
+        buckets: dict[str, int] = {}
+        for index, count in latency.items():
+            if count:
+                buckets[str(int(index))] = buckets.get(str(int(index)), 0) + count
+        return cls({name: number for name, number in numbers.items() if number}, buckets)
+
     def add(self, other: "Counts") -> None:
         for name, number in other.numbers.items():
             self.numbers[name] = self.numbers.get(name, 0) + number
         histogram.merge(self.latency, other.latency)
+
+    def __bool__(self) -> bool:
+        return any(self.numbers.values()) or any(self.latency.values())
 
     def copy(self) -> "Counts":
         return Counts(dict(self.numbers), dict(self.latency))

@@ -1,0 +1,256 @@
+"""The report as it travels: its members, what they may be, and how it is read."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from django.utils.translation import gettext as _
+from msgspec import Meta, Struct
+
+from apps.core.errors import RuleBroken
+from apps.telemetry import rules
+from holdfast import histogram
+
+MOST_EVENTS = 200
+MOST_REFUSED = 50  # kept of a report; one wrong document may be refused in many places
+MOST_DATA = 4096  # bytes of an event's data
+MOST_LEVELS = 5  # of nesting in it
+# A count of one report. Far more than a process can do, and so little that sums of them fit.
+Count = Annotated[int, Meta(ge=0, lt=2**32)]
+Number = Annotated[int, Meta(ge=0, lt=2**53)]
+Seconds = Annotated[float, Meta(ge=0, le=10**9)]
+Share = Annotated[float, Meta(ge=0, le=10**6)]
+Name = Annotated[str, Meta(min_length=1, max_length=80)]
+Instant = Annotated[datetime, Meta(tz=True)]
+State = Literal["closed", "half_open", "open"]
+Latency = dict[str, Count]
+
+
+class Rejected(Struct, frozen=True):
+    open: Count = 0
+    forced: Count = 0
+    bulkhead: Count = 0
+    rate_limit: Count = 0
+    budget: Count = 0
+    degraded: Count = 0
+
+
+class Recoveries(Struct, frozen=True):
+    attempted: Count = 0
+    succeeded: Count = 0
+
+
+class Fallbacks(Struct, frozen=True):
+    value: Count = 0
+    function: Count = 0
+    cached: Count = 0
+    queue: Count = 0
+
+
+class Override(Struct, frozen=True):
+    mode: str
+
+
+class Breaker(Struct, frozen=True):
+    state: State
+    since: Instant | None = None
+    generation: Number = 0
+    override: str | Override | None = None
+
+    @property
+    def mode(self) -> str | None:
+        """Mode of the override in force."""
+        found = self.override.mode if isinstance(self.override, Override) else self.override
+        return found[:20] if found else None
+
+
+class Calls(Struct, frozen=True):
+    """What was counted of one dependency since the last report."""
+
+    calls: Count = 0
+    successes: Count = 0
+    failures: Count = 0
+    timeouts: Count = 0
+    slow: Count = 0
+    cancelled: Count = 0
+    rejected: Rejected = Rejected()
+    retries: Count = 0
+    recoveries: Recoveries = Recoveries()
+    fallbacks: Fallbacks = Fallbacks()
+    latency: Latency = {}
+    breaker: Breaker | None = None
+    in_flight: Count = 0
+
+    def counts(self) -> rules.Counts:
+        rejected, recoveries, fallbacks = self.rejected, self.recoveries, self.fallbacks
+        numbers = {
+            "calls": self.calls,
+            "successes": self.successes,
+            "failures": self.failures,
+            "timeouts": self.timeouts,
+            "slow": self.slow,
+            "cancelled": self.cancelled,
+            "rejected_open": rejected.open,
+            "rejected_forced": rejected.forced,
+            "rejected_bulkhead": rejected.bulkhead,
+            "rejected_rate_limit": rejected.rate_limit,
+            "rejected_budget": rejected.budget,
+            "rejected_degraded": rejected.degraded,
+            "retries": self.retries,
+            "recoveries_attempted": recoveries.attempted,
+            "recoveries_succeeded": recoveries.succeeded,
+            "fallbacks_value": fallbacks.value,
+            "fallbacks_function": fallbacks.function,
+            "fallbacks_cached": fallbacks.cached,
+            "fallbacks_queue": fallbacks.queue,
+        }
+        return rules.Counts.of(numbers, self.latency)
+
+
+class OwnRequests(Struct, frozen=True):
+    """A service's own traffic since the last report."""
+
+    count: Count = 0
+    client_errors: Count = msgspec.field(name="4xx", default=0)
+    server_errors: Count = msgspec.field(name="5xx", default=0)
+    latency: Latency = {}
+
+    def counts(self) -> rules.Counts:
+        numbers = {
+            "calls": self.count,
+            "client_errors": self.client_errors,
+            "server_errors": self.server_errors,
+        }
+        return rules.Counts.of(numbers, self.latency)
+
+
+class Resources(Struct, frozen=True, omit_defaults=True):
+    """Shares of the instance's host in use, or free."""
+
+    cpu: Share | None = None
+    memory: Share | None = None
+    memory_host: Share | None = None
+    disk_free: Share | None = None
+
+
+class Refused(Struct, frozen=True):
+    """An entry of the document the instance would not apply."""
+
+    path: str
+    revision: Number | None = None
+    code: str = ""
+    detail: str = ""
+
+
+class Event(Struct, frozen=True):
+    at: Instant
+    type: Annotated[str, Meta(min_length=1, max_length=60)]
+    dependency: str | None = None
+    data: dict[str, Any] = {}
+
+    @property
+    def is_of_breaker(self) -> bool:
+        return self.type.startswith("breaker.") and self.dependency is not None
+
+
+class Report(Struct, frozen=True):
+    """What one process of a service says every few seconds. Members not listed are ignored."""
+
+    instance: UUID
+    sequence: Annotated[int, Meta(ge=1, lt=2**53)]
+    service: Name | None = None
+    name: str = ""
+    sdk: str = ""
+    started_at: Instant | None = None
+    window_seconds: Seconds = 0.0
+    epoch: UUID | None = None
+    applied_revision: Number | None = None
+    applied_at: Instant | None = None
+    refused: list[Refused] = []
+    stopping: bool = False
+    requests: OwnRequests | None = None
+    resources: Resources | None = None
+    # Names that cannot be a dependency's are left out later: one odd name in the code of a
+    # service must not cost it its acknowledgements.
+    dependencies: dict[str, Calls] = {}
+    events: Annotated[list[Event], Meta(max_length=MOST_EVENTS)] = []
+
+
+_decoder = msgspec.json.Decoder(Report)
+
+
+def read(body: bytes) -> Report:
+    """The report that `body` is.
+
+    Raises:
+        RuleBroken: it is not one; `errors` names the member that is wrong.
+    """
+    try:
+        report = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        what, _at, path = str(error).partition(" - at `$")
+        raise _refusal(path.rstrip("`").lstrip("."), what) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _refusal("", _("The body is not valid JSON: %(why)s") % {"why": error}) from error
+    except RecursionError as error:
+        raise _refusal("", _("The body is nested too deep.")) from error
+    _check(report)
+    return report
+
+
+def _check(report: Report) -> None:
+    """What types cannot say: indexes of histograms and the size of events' data."""
+    for name, calls in report.dependencies.items():
+        _check_latency(f"dependencies.{name}.latency", calls.latency)
+    if report.requests is not None:
+        _check_latency("requests.latency", report.requests.latency)
+    for number, event in enumerate(report.events):
+        if not _is_small(event.data):
+            text = _("At most %(bytes)d bytes, %(levels)d levels deep.")
+            limits = {"bytes": MOST_DATA, "levels": MOST_LEVELS}
+            raise _refusal(f"events[{number}].data", text % limits)
+
+
+def _check_latency(path: str, latency: Latency) -> None:
+    try:
+        histogram.decode(latency)
+    except ValueError as error:
+        raise _refusal(path, str(error)) from error
+
+
+def _is_small(data: dict[str, Any]) -> bool:
+    return _is_within(data, MOST_LEVELS) and len(msgspec.json.encode(data)) <= MOST_DATA
+
+
+def _is_within(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested `levels` deep at most."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return levels > 0 and all(_is_within(inner, levels - 1) for inner in value)
+
+
+def _refusal(path: str, text: str) -> RuleBroken:
+    where = path or "body"
+    return RuleBroken(
+        _("The report is not what the contract says: %(where)s.") % {"where": where},
+        errors={where: [text]},
+    )
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a report, with everything in one piece."""
+    (whole,), parts = msgspec.json.schema_components([Report], ref_template="{name}")
+    return dict(_inlined(whole, parts))
+
+
+def _inlined(node: Any, parts: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_inlined(inner, parts) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(parts[node["$ref"]], parts)
+    return {name: _inlined(inner, parts) for name, inner in node.items()}
