@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from deploy.local_servers import PostgreSQL, RabbitMQ, Redis
+from deploy.local_servers import LocalServer, PostgreSQL, RabbitMQ, Redis
 from tests.servers import shared_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,31 +29,42 @@ class Tier(NamedTuple):
 
     name: str
     arguments: list[str]
+    servers: tuple[type[LocalServer], ...] = ()  # started before it, shared by its workers
     is_distributed: bool = False  # on PostgreSQL and Redis instead of SQLite
 
 
 TIERS = [
-    Tier("sqlite", ["tests", "sdk/tests", "--ignore=tests/e2e"]),
-    Tier("postgresql", ["tests", "--ignore=tests/e2e"], is_distributed=True),
-    Tier("e2e", ["tests/e2e"]),
+    Tier("sqlite", ["tests", "sdk/tests", "--ignore=tests/e2e", "--dist=worksteal"], (Redis,)),
+    Tier(
+        "postgresql",
+        ["tests", "--ignore=tests/e2e", "--dist=worksteal"],
+        (PostgreSQL, Redis),
+        is_distributed=True,
+    ),
+    Tier("e2e", ["tests/e2e", "--dist=loadfile"], (PostgreSQL, Redis, RabbitMQ)),
 ]
 
 
 def environment(var: Path, servers: dict[str, str], tier: Tier) -> dict[str, str]:
     """What a tier's pytest sees: nothing of the caller's own database, a directory of its own."""
     inherited = {key: value for key, value in os.environ.items() if key not in MODE_VARIABLES}
-    own = {"COVERAGE_FILE": str(var / "coverage"), "HOLDFAST_VAR": str(var), "SECRET_KEY": "tests"}
+    own = {"HOLDFAST_VAR": str(var), "SECRET_KEY": "tests", **coverage_settings(var)}
     if tier.is_distributed:
         own["DATABASE_URL"] = servers[shared_name(PostgreSQL)]
         own["REDIS_URL"] = servers[shared_name(Redis)]
     return inherited | servers | own
 
 
+def coverage_settings(var: Path) -> dict[str, str]:
+    """Where coverage writes, and where the sources are, for processes in whatever directory."""
+    return {"COVERAGE_FILE": str(var / "coverage"), "COVERAGE_ROOT": str(ROOT)}
+
+
 def run_tier(tier: Tier, extra: list[str], environment: dict[str, str]) -> bool:
     """Whether all its tests passed."""
     print(f"\n=== {tier.name}: pytest {' '.join(tier.arguments + extra)}", flush=True)
     started = time.monotonic()
-    workers = ["-n", str(os.cpu_count() or 2), "--dist", "loadfile"]
+    workers = ["-n", str(os.cpu_count() or 2)]
     command = [sys.executable, "-m", "coverage", "run", "-m", "pytest"]
     done = subprocess.run(
         [*command, *tier.arguments, *workers, *extra], cwd=ROOT, env=environment, check=False
@@ -65,7 +76,7 @@ def run_tier(tier: Tier, extra: list[str], environment: dict[str, str]) -> bool:
 def report_coverage(var: Path, *, least: int) -> bool:
     """Whether the tiers together reach `least` per cent."""
     coverage = [sys.executable, "-m", "coverage"]
-    settings = os.environ | {"COVERAGE_FILE": str(var / "coverage")}
+    settings = os.environ | coverage_settings(var)
     subprocess.run([*coverage, "combine", "--quiet"], cwd=ROOT, env=settings, check=True)
     shutil.copy(var / "coverage", ROOT / ".coverage")  # for `coverage html`
     done = subprocess.run(
@@ -87,11 +98,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     with ExitStack() as stack:
         var = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-tests-")))
-        print("Starting PostgreSQL, Redis and RabbitMQ", flush=True)
-        servers = {
-            shared_name(kind): stack.enter_context(kind()).url
-            for kind in (PostgreSQL, Redis, RabbitMQ)
-        }
+        servers = {}
+        for kind in dict.fromkeys(kind for tier in tiers for kind in tier.servers):
+            print(f"Starting {kind.__name__}", flush=True)
+            servers[shared_name(kind)] = stack.enter_context(kind()).url
         passed = [run_tier(tier, extra, environment(var, servers, tier)) for tier in tiers]
         covered = report_coverage(var, least=0 if chosen.tier else LEAST_COVERAGE)
     return 0 if all(passed) and covered else 1
