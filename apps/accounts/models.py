@@ -70,7 +70,9 @@ class Membership(Versioned):
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def visible_to(self, actor: Actor) -> Self:
-        return self.filter(environment__in=actor.environment_ids)
+        """Tokens of the environments the actor may see; a service's token sees that service's."""
+        rows = self.filter(environment__in=actor.environment_ids)
+        return rows if actor.service_id is None else rows.filter(service=actor.service_id)
 
     def live(self, now: datetime) -> Self:
         """Tokens that still open doors."""

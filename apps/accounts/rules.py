@@ -40,7 +40,7 @@ def new_token() -> tuple[str, str]:
 
 def split_token(text: str) -> tuple[str, str] | None:
     """Selector and secret of a token; None when it is not one of ours."""
-    match = TOKEN.match(text)
+    match = TOKEN.fullmatch(text)
     return (match.group(1), match.group(2)) if match else None
 
 
@@ -60,7 +60,7 @@ def unknown_scopes(scopes: list[str]) -> list[str]:
 
 def lifetime(text: str) -> timedelta:
     """`90d`, `12h`, `30m` as a timedelta; raises ValueError for anything else."""
-    match = _LIFETIME.match(text)
+    match = _LIFETIME.fullmatch(text)
     if match is None or int(match.group(1)) == 0:
         raise ValueError(f"{text!r} is not a time such as 30m, 12h or 90d")
     return timedelta(**{_UNITS[match.group(2)]: int(match.group(1))})

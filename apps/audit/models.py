@@ -9,6 +9,15 @@ from django.db import models
 from apps.core.actor import SYSTEM_SCOPE, Actor
 
 
+class ChainQuerySet(models.QuerySet["Chain"]):
+    def visible_to(self, actor: Actor) -> Self:
+        """Chains of the environments the actor may see; the system's own for its keepers."""
+        mine = models.Q(environment_id__in=actor.environment_ids)
+        if actor.may(SYSTEM_SCOPE):
+            mine |= models.Q(environment_id__isnull=True)
+        return self.filter(mine)
+
+
 class Chain(models.Model):
     """The head of one chain of entries: an environment's, or the system's own."""
 
@@ -17,6 +26,8 @@ class Chain(models.Model):
     environment_id = models.BigIntegerField(null=True, editable=False)
     sequence = models.PositiveBigIntegerField(default=0)  # of the newest entry
     head = models.CharField(max_length=64, default="", blank=True)  # its hash
+
+    objects = ChainQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name

@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
-from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
 from apps.degradation.models import Flag
 from apps.fleet.models import Instance, Service, Usage
-
-SILENT_AFTER_INTERVALS = 3  # report intervals without a word
+from apps.fleet.selectors import lately
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,7 @@ def impact_of(flag: Flag) -> Impact:
 
 def _impact_on(services: Sequence[tuple[int, str]]) -> Impact:
     known = Instance.objects.filter(service__in=[pk for pk, _slug in services], stopping=False)
-    lately = clock.now() - timedelta(seconds=SILENT_AFTER_INTERVALS * settings.REPORT_SECONDS)
-    heard = known.heard_since(lately).count()
+    heard = known.heard_since(lately()).count()
     return Impact(
         services=len(services),
         instances=heard,

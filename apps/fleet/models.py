@@ -55,7 +55,9 @@ class Environment(Versioned):
 
 class ServiceQuerySet(models.QuerySet["Service"]):
     def visible_to(self, actor: Actor) -> Self:
-        return self.filter(environment__in=actor.environment_ids)
+        """Services of the environments the actor may see; a service's token sees its own."""
+        rows = self.filter(environment__in=actor.environment_ids)
+        return rows if actor.service_id is None else rows.filter(pk=actor.service_id)
 
 
 class Service(Versioned):
@@ -149,7 +151,9 @@ class Usage(models.Model):
 
 class InstanceQuerySet(models.QuerySet["Instance"]):
     def visible_to(self, actor: Actor) -> Self:
-        return self.filter(service__environment__in=actor.environment_ids)
+        """Processes of the services the actor may see."""
+        rows = self.filter(service__environment__in=actor.environment_ids)
+        return rows if actor.service_id is None else rows.filter(service=actor.service_id)
 
     def heard_since(self, instant: datetime) -> Self:
         """Instances that reported at `instant` or later and have not said goodbye."""

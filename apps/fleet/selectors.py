@@ -1,10 +1,21 @@
-"""Finding what exists by its name, as doors are given it."""
+"""Finding what exists by its name, and telling who is silent."""
 
+from datetime import datetime, timedelta
+
+from django.conf import settings
 from django.utils.translation import gettext as _
 
+from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.errors import RuleBroken
 from apps.fleet.models import Service
+
+SILENT_AFTER_INTERVALS = 3  # report intervals without a word
+
+
+def lately() -> datetime:
+    """Instances not heard since this instant are silent."""
+    return clock.now() - timedelta(seconds=SILENT_AFTER_INTERVALS * settings.REPORT_SECONDS)
 
 
 def named_service(slug: str | None, *, actor: Actor) -> Service | None:

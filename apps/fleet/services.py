@@ -92,6 +92,7 @@ def create_dependency(slug: str, *, description: str = "", actor: Actor) -> Depe
         environment_id=dependency.environment_id,
         after=dependency.as_audited(),
     )
+    bus.announce("fleet", environment_id=dependency.environment_id)
     return dependency
 
 
@@ -213,4 +214,5 @@ def _update(row: N, action: str, version: int | None, actor: Actor, changes: dic
         before=before,
         after=row.as_audited(),
     )
+    bus.announce("fleet", environment_id=row.audited_in)
     return row
