@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from apps.accounts import api
+from apps.core.routes import route
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    route("tokens", api.TokensView.as_view(), name="tokens"),
+    route("tokens/<int:token_id>", api.TokenView.as_view(), name="token"),
+    route("tokens/<int:token_id>/revoke", api.TokenRevokeView.as_view(), name="token-revoke"),
+]
