@@ -1,0 +1,23 @@
+"""Every change of settings and overrides."""
+
+from apps.policies.services.configs import clear_config, set_config
+from apps.policies.services.overrides import (
+    end_due_overrides,
+    end_override,
+    engage_override,
+    extend_override,
+)
+from apps.policies.services.presets import Applied, apply_preset
+from apps.policies.services.rollback import rollback
+
+__all__ = [
+    "Applied",
+    "apply_preset",
+    "clear_config",
+    "end_due_overrides",
+    "end_override",
+    "engage_override",
+    "extend_override",
+    "rollback",
+    "set_config",
+]

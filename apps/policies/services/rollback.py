@@ -1,0 +1,95 @@
+"""Going back to the settings of an earlier revision."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from apps.audit import services as audit
+from apps.core.actor import Actor
+from apps.core.db import get_visible
+from apps.core.errors import Conflict, Forbidden, RuleBroken, Stale
+from apps.fleet.models import Dependency, Service
+from apps.policies import rules
+from apps.policies.models import CONFIGS, Scope
+from apps.policies.selectors import Move, moves_back_to
+from apps.policies.services.writing import Edit, write
+from apps.publication.models import Revision
+from holdfast.spec import PATTERNS
+
+
+class _Slugs(NamedTuple):
+    """Services and dependencies of an environment, by slug."""
+
+    services: Mapping[str, Service]
+    dependencies: Mapping[str, Dependency]
+
+
+@transaction.atomic
+def rollback(number: int, *, actor: Actor, reason: str) -> Revision:
+    """Restore the settings of the actor's environment as revision `number` had them.
+
+    Overrides and flags stay as they are now. Everything restored becomes one new revision.
+
+    Raises:
+        NotFound: no such revision.
+        RuleBroken: no reason; or settings that are not allowed any more.
+        Conflict: the settings are the same now.
+        Stale: somebody changed settings in this very moment; nothing is written.
+        Forbidden: the actor is bound to one service.
+    """
+    rules.check_reason(reason)
+    if actor.service_id is not None:
+        raise Forbidden(
+            _("This token is bound to one service and cannot change what reaches others."),
+            code="service_bound",
+        )
+    target = get_visible(
+        Revision.objects, actor=actor, environment_id=actor.environment_id, number=number
+    )
+    moves = moves_back_to(target)
+    if not moves:
+        raise Conflict(
+            _("The settings are the same as in revision %(number)d.") % {"number": number}
+        )
+    known = _slugs(target.environment_id)
+    edits = [_edit(move, target.environment_id, known) for move in moves]
+    _written, revision = write(edits, actor=actor, reason=reason, restores=number)
+    # The environment's head is held now: what was changed between the look and this is seen here.
+    if revision is None or moves_back_to(target):
+        raise Stale(_("Settings were changed in this very moment. Look again, and try again."))
+    audit.record(
+        "revision.restored",
+        revision,
+        actor=actor,
+        environment_id=target.environment_id,
+        before={move.label: move.before for move in moves},
+        after={move.label: move.after for move in moves},
+        reason=reason,
+        revision=revision.number,
+    )
+    return revision
+
+
+def _slugs(environment_id: int) -> _Slugs:
+    return _Slugs(
+        {row.slug: row for row in Service.objects.filter(environment=environment_id)},
+        {row.slug: row for row in Dependency.objects.filter(environment=environment_id)},
+    )
+
+
+def _edit(move: Move, environment_id: int, known: _Slugs) -> Edit:
+    scope = Scope(
+        environment_id,
+        known.dependencies[move.dependency] if move.dependency else None,
+        known.services[move.service] if move.service else None,
+    )
+    if move.pattern not in CONFIGS:
+        raise RuleBroken(
+            _("This version cannot hold the settings of %(pattern)s.") % {"pattern": move.pattern}
+        )
+    if move.after is None:
+        return Edit(move.pattern, scope, None)
+    every: dict[str, Any] = dict.fromkeys(PATTERNS[move.pattern].settings)
+    return Edit(move.pattern, scope, every | move.after)
