@@ -33,13 +33,15 @@ class EntryOut(serializers.ModelSerializer[Entry]):
 
 
 class ChangeOut(serializers.Serializer[Any]):
-    field = serializers.CharField()  # type: ignore[assignment]  # shadows nothing: DRF collects it
+    field = serializers.CharField()
     before = serializers.JSONField(allow_null=True)
     after = serializers.JSONField(allow_null=True)
 
 
 class EntryDetailOut(EntryOut):
-    source = serializers.CharField(help_text="Door it came through: ui, api, admin, task, command.")
+    source = serializers.CharField(  # type: ignore[assignment]  # DRF collects it off the class
+        help_text="Door it came through: ui, api, admin, task, command."
+    )
     address = serializers.CharField(allow_blank=True)
     diff = ChangeOut(many=True, help_text="What changed, field by field.")
     text = serializers.CharField(help_text="The canonical JSON that was hashed.")
