@@ -1,0 +1,182 @@
+"""The one answer to "what should this service do?", for every door that is asked it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+
+import msgspec
+from django.utils.translation import gettext as _
+
+from apps.accounts.rules import is_secret, split_token
+from apps.core import problems
+from apps.delivery.rules import Document
+from apps.delivery.snapshot import Key, Place, Snapshot
+from apps.fleet.models import SLUG
+
+SCOPE = "policies:read"
+STALE_AFTER = 5.0  # seconds without the database before answers say so
+TRUSTED_FOR = 24 * 3600.0  # seconds for which tokens are believed without the database
+START_RETRY_SECONDS = 2
+_WEIGHT = re.compile(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
+_ETAGS = re.compile(r'(?:W/)?("[^"]*")')
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What of a request decides its answer. Header values are empty where there was none.
+
+    `monotonic` is this process's monotonic clock, in seconds, when the request came.
+    """
+
+    method: str
+    service: str
+    now: datetime
+    monotonic: float
+    authorization: str = ""
+    if_none_match: str = ""
+    accept_encoding: str = ""
+    environment: str = ""  # ?environment=, which a token does not need
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may read this service's document."""
+
+    key: Key
+    snapshot: Snapshot
+    document: Document
+
+
+def answer(asked: Asked, snapshot: Snapshot | None) -> Answer:
+    """Status, headers and body for a request of a document; touches nothing but its arguments.
+
+    `snapshot` None means that this process has not read its database yet.
+    """
+    if asked.method not in ("GET", "HEAD"):
+        return refusal(405, "method_not_allowed", _("Use GET or HEAD."), Allow="GET, HEAD")
+    admitted = admit(asked, snapshot)
+    if not isinstance(admitted, Admitted):
+        return without_body(admitted) if asked.method == "HEAD" else admitted
+    headers = _hints(asked, admitted.snapshot) | {"ETag": admitted.document.etag}
+    if _is_known(asked.if_none_match, admitted.document.etag):
+        return 304, headers, b""
+    body, encoding = _body(admitted.document, asked.accept_encoding)
+    headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))} | encoding
+    found = (200, headers, body)
+    return without_body(found) if asked.method == "HEAD" else found
+
+
+def admit(asked: Asked, snapshot: Snapshot | None) -> Admitted | Answer:
+    """The document a request may have, or the refusal it gets."""
+    if snapshot is None or asked.monotonic - snapshot.reached_at > TRUSTED_FOR:
+        return starting()
+    key = _key(asked, snapshot)
+    if key is None:
+        return refusal(
+            401,
+            "authentication_failed",
+            _("The token is missing, unknown, expired or revoked."),
+            **{"WWW-Authenticate": 'Bearer realm="holdfast"'},
+        )
+    if SCOPE not in key.scopes:
+        return refusal(403, "scope_missing", _("This token may not read policies."))
+    place = snapshot.places.get(key.environment_id)
+    if place is None or not _is_visible(asked, key, place):
+        return refusal(404, "not_found", _("There is no such service in this environment."))
+    return Admitted(key, snapshot, place.document(asked.service))
+
+
+def selector_of(authorization: str) -> str | None:
+    """The selector in an Authorization header; None if there is no token of our form."""
+    parts = _parts(authorization)
+    return parts[0] if parts else None
+
+
+def starting() -> Answer:
+    """Not yet: never a 401, which clients would take for an answer about their token."""
+    return refusal(
+        503,
+        "starting",
+        _("The server has not read its policies yet."),
+        **{"Retry-After": str(START_RETRY_SECONDS)},
+    )
+
+
+def refusal(status: int, code: str, detail: str, **headers: str) -> Answer:
+    """An RFC 9457 answer."""
+    body = msgspec.json.encode(problems.document(status, code, detail))
+    return (
+        status,
+        {
+            "Content-Type": problems.CONTENT_TYPE,
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            **headers,
+        },
+        body,
+    )
+
+
+def without_body(answered: Answer) -> Answer:
+    """What HEAD gets: the headers GET would have had, Content-Length included."""
+    return answered[0], answered[1], b""
+
+
+def _parts(authorization: str) -> tuple[str, str] | None:
+    scheme, _space, text = authorization.partition(" ")
+    return split_token(text.strip()) if scheme.lower() == "bearer" else None
+
+
+def _key(asked: Asked, snapshot: Snapshot) -> Key | None:
+    parts = _parts(asked.authorization)
+    key = snapshot.keys.get(parts[0]) if parts else None
+    if parts is None or key is None:
+        return None
+    return key if is_secret(parts[1], key.verifier) and key.is_live(asked.now) else None
+
+
+def _is_visible(asked: Asked, key: Key, place: Place) -> bool:
+    if asked.environment not in ("", place.origin.environment):
+        return False
+    if key.service is not None:
+        return asked.service == key.service
+    return SLUG.match(asked.service) is not None
+
+
+def _hints(asked: Asked, snapshot: Snapshot) -> dict[str, str]:
+    headers = {
+        "Holdfast-Poll-Seconds": f"{snapshot.pace.poll_seconds:g}",
+        "Holdfast-Report-Seconds": f"{snapshot.pace.report_seconds:g}",
+        "Holdfast-Jitter": f"{snapshot.pace.jitter:g}",
+        "Date": format_datetime(asked.now, usegmt=True),
+        "Cache-Control": "private, no-cache",
+        "Vary": "Authorization, Accept-Encoding",
+    }
+    if (age := asked.monotonic - snapshot.reached_at) > STALE_AFTER:
+        headers["Policy-Stale"] = f"{age:.0f}"
+    return headers
+
+
+def _is_known(if_none_match: str, etag: str) -> bool:
+    """Whether the client says it has this; weak comparison, as RFC 9110 13.1.2 asks."""
+    return if_none_match.strip() == "*" or etag in _ETAGS.findall(if_none_match)
+
+
+def _body(document: Document, accept_encoding: str) -> tuple[bytes, dict[str, str]]:
+    if document.compressed is not None and _takes_gzip(accept_encoding.lower().split(",")):
+        return document.compressed, {"Content-Encoding": "gzip"}
+    return document.body, {}
+
+
+def _takes_gzip(offers: Iterable[str]) -> bool:
+    """RFC 9110 12.5.3: named, or covered by `*`, and not with q=0; naming it settles it."""
+    accepted = {}
+    for offer in offers:
+        coding, _semicolon, parameters = offer.partition(";")
+        weight = _WEIGHT.fullmatch(parameters)
+        accepted[coding.strip()] = weight is None or float(weight.group(1)) > 0
+    return accepted.get("gzip", accepted.get("*", False))

@@ -1,0 +1,228 @@
+"""What this process serves, kept up to date on a thread and a connection of its own.
+
+News on the bus wakes the loop at once; it looks by itself every two seconds anyway, so lost news
+costs at most that. While the database cannot be reached, the last picture stays and its age grows.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError
+
+from apps.accounts.services import note_uses
+from apps.core import bus, loops
+from apps.delivery.answers import selector_of
+from apps.delivery.lookups import Lookups
+from apps.delivery.selectors import read_keys, read_origins, read_places
+from apps.delivery.snapshot import Key, Pace, Snapshot, Touched
+from apps.publication.services import current_epoch
+
+log = structlog.get_logger(__name__)
+
+TOPICS = ("published", "tokens", "epoch", "fleet")
+ROUND_SECONDS = 0.5
+SCAN_SECONDS = 1.4  # a scan at latest 1.4 s, a round and its queries after the last: within 2 s
+LOOKUP_WAIT_SECONDS = 1.0
+NOTE_USES_SECONDS = 60.0
+
+Watched = tuple[int, str]  # environment id, service
+OnDocument = Callable[[Watched], object]
+OnKeys = Callable[[], object]
+
+
+class State:
+    """The process's snapshot, its refreshing, and who wants to hear of changes.
+
+    `refresh` runs in one thread at a time (the loop's); all else may be called from any.
+    """
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot | None = None
+        self.is_draining = False  # the process is about to stop
+        self.lookups = Lookups()
+        self._lock = threading.Lock()
+        self._looking_up = threading.Lock()
+        self._news: set[str] = set(TOPICS)
+        self._scanned_at = float("-inf")
+        self._watched: Counter[Watched] = Counter()
+        self._listeners: list[tuple[OnDocument, OnKeys]] = []
+        self._used: set[int] = set()
+        self._found: dict[str, tuple[float, Key]] = {}  # looked up: when, and what
+        self._noted_at = time.monotonic()
+
+    # --- for those who answer ---------------------------------------------------------------
+
+    def needs_lookup(self, authorization: str) -> bool:
+        """Whether the bearer's token is one the snapshot does not know and may be looked up."""
+        snapshot, selector = self.snapshot, selector_of(authorization)
+        if snapshot is None or selector is None or selector in snapshot.keys:
+            return False
+        return self.lookups.may(selector)
+
+    def for_bearer(self, authorization: str) -> Snapshot | None:
+        """The snapshot to answer with; a token it does not know yet is looked up, once.
+
+        May ask the database, so it is called in a thread unless `needs_lookup` says no. None if
+        nothing can be said, about anything or about this token: there is no database.
+        """
+        if not self.needs_lookup(authorization):
+            return self.snapshot
+        if not self._looking_up.acquire(timeout=LOOKUP_WAIT_SECONDS):
+            return None
+        try:
+            self._look_up(selector_of(authorization) or "")
+        except DatabaseError as error:
+            log.warning("token.lookup_failed", error=type(error).__name__)
+            return None
+        finally:
+            self._looking_up.release()
+        return self.snapshot
+
+    def note_use(self, selector: str) -> None:
+        """Remember that the token was used; written down by the loop once a minute."""
+        key = self.snapshot.keys.get(selector) if self.snapshot else None
+        if key is not None:
+            self._used.add(key.token_id)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients should be sent here."""
+        return self.snapshot is not None and not self.is_draining
+
+    # --- for those who follow ---------------------------------------------------------------
+
+    def listen(self, on_document: OnDocument, on_keys: OnKeys) -> Callable[[], None]:
+        """Call back, from the loop's thread, when watched documents or tokens have changed.
+
+        Returns a function that ends it.
+        """
+        entry = (on_document, on_keys)
+        self._listeners.append(entry)
+        return lambda: self._listeners.remove(entry)
+
+    def watch(self, watched: Watched) -> None:
+        """Have changes of this document told, until `unwatch` was called as often."""
+        with self._lock:
+            self._watched[watched] += 1
+
+    def unwatch(self, watched: Watched) -> None:
+        with self._lock:
+            self._watched[watched] -= 1
+            if not self._watched[watched]:
+                del self._watched[watched]
+
+    # --- keeping up -------------------------------------------------------------------------
+
+    def hear(self, topic: str) -> None:
+        """News came: the next round looks at what it is about."""
+        with self._lock:
+            self._news.add(topic)
+
+    def refresh(self) -> None:
+        """Read what news was about, or, when it is time, everything; then tell the listeners."""
+        with self._lock:
+            news, self._news = self._news, set()
+        is_scan = time.monotonic() - self._scanned_at >= SCAN_SECONDS
+        if not news and not is_scan:
+            return
+        try:
+            self._read(is_scan=is_scan or bool(news - {"published"}))
+        except DatabaseError:
+            with self._lock:
+                self._news |= news  # not looked at yet
+            raise
+        self._note_uses()
+
+    def _read(self, *, is_scan: bool) -> None:
+        before, started = self.snapshot, time.monotonic()
+        if before is None or is_scan:
+            epoch, keys = str(current_epoch().pk), read_keys()
+            origins = read_origins(epoch)
+            self._scanned_at = started
+        else:
+            epoch, keys = before.epoch, dict(before.keys)
+            origins = {pk: place.origin for pk, place in before.places.items()}
+        places, touched = read_places(before.places if before else {}, origins)
+        with self._lock:
+            # Looked up after the keys were read, so these may not have had them yet.
+            self._found = {name: each for name, each in self._found.items() if each[0] >= started}
+            keys = {**keys, **{name: key for name, (_at, key) in self._found.items()}}
+            after = self.snapshot = Snapshot(epoch, places, keys, _pace(), started)
+        if before is not None:
+            self._tell(before, after, touched)
+
+    def _tell(self, before: Snapshot, after: Snapshot, touched: dict[int, Touched]) -> None:
+        with self._lock:
+            watched = [each for each in self._watched if each[0] in touched]
+        for environment_id, service in watched:
+            place, earlier = after.places[environment_id], before.places.get(environment_id)
+            if touched[environment_id].concerns(service, place, earlier or place):
+                place.document(service)  # merged here, so that the event loop need not
+                for on_document, _on_keys in list(self._listeners):
+                    on_document((environment_id, service))
+        if before.keys != after.keys:
+            for _on_document, on_keys in list(self._listeners):
+                on_keys()
+
+    def _look_up(self, selector: str) -> None:
+        snapshot = self.snapshot
+        if snapshot is None or selector in snapshot.keys or not self.lookups.take(selector):
+            return
+        found = read_keys(selector)
+        if not found:
+            self.lookups.missed(selector)
+            return
+        with self._lock:
+            self._found[selector] = (time.monotonic(), found[selector])
+            newest = self.snapshot or snapshot
+            self.snapshot = replace(newest, keys={**newest.keys, **found})
+
+    def _note_uses(self) -> None:
+        if time.monotonic() - self._noted_at < NOTE_USES_SECONDS:
+            return
+        used, self._used = self._used, set()
+        self._noted_at = time.monotonic()
+        if used:
+            note_uses(sorted(used))
+
+
+def _pace() -> Pace:
+    return Pace(settings.POLL_SECONDS, settings.REPORT_SECONDS, settings.JITTER)
+
+
+_state: State | None = None
+
+
+def get() -> State:
+    """This process's state."""
+    global _state
+    if _state is None:
+        _state = State()
+    return _state
+
+
+def reset() -> State:
+    """A new state that knows nothing, for tests and for new processes."""
+    global _state
+    _state = State()
+    return _state
+
+
+def keep_fresh() -> None:
+    """Have web processes follow the database and the bus; called once, when apps are ready."""
+    loop = loops.register("delivery", lambda stopping: get().refresh(), every=ROUND_SECONDS)
+    for topic in TOPICS:
+        bus.subscribe(topic, _waker(topic, loop))
+
+
+def _waker(topic: str, loop: loops.Loop) -> bus.Callback:
+    def wake(data: dict[str, object]) -> None:
+        get().hear(topic)
+        loop.wake()
+
+    return wake

@@ -1,0 +1,338 @@
+"""GET /api/v1/policies/{service}/stream: changes as they are published, as server-sent events.
+
+A raw ASGI application, in front of Django: what Django's middlewares would do (allowed hosts) it
+does itself. A stream keeps nothing but the document it sent last, so a slow reader gets the newest
+state and never a queue.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qs
+
+import structlog
+from django.conf import settings
+from django.db import connections
+from django.http.request import split_domain_port, validate_host
+from django.utils.translation import gettext as _
+
+from apps.core import clock
+from apps.delivery import frames, state
+from apps.delivery.answers import Admitted, Answer, Asked, admit, refusal
+from apps.delivery.rules import Document
+from apps.delivery.snapshot import Key, Snapshot
+from apps.delivery.state import State, Watched
+
+log = structlog.get_logger(__name__)
+
+PATH = re.compile(r"^/api/v1/policies/(?P<service>[^/]+)/stream/?$")
+MOST_STREAMS = 5  # of one token and instance
+SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
+CUT_SECONDS = 1.5  # after its goodbye a stream has so long to end
+DRAIN_SECONDS = 5.0
+REVOKED_RETRY_SECONDS = 60.0
+_INSTANCE = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Slot = tuple[str, str]  # token selector, instance
+
+
+class Stream:
+    """One open stream: whom it serves, what it sent last, and why it must end."""
+
+    def __init__(self, key: Key, service: str, sent: Document, task: "asyncio.Task[Any]") -> None:
+        self.key = key
+        self.watched: Watched = (key.environment_id, service)
+        self.sent = sent
+        self.task = task
+        self.opened_at = time.monotonic()
+        self.news = asyncio.Event()
+        self.wakeups = 0
+        self.is_gone = False  # the client left
+        self.is_cut = False  # we gave it up
+        self.farewell: tuple[str, float] | None = None  # reason, seconds until it may come back
+
+    def wake(self) -> None:
+        self.wakeups += 1
+        self.news.set()
+
+    def end(self, reason: str, retry_after_seconds: float) -> None:
+        """Have it say goodbye; one that does not even take that is cut a little later."""
+        if self.farewell is None:
+            self.farewell = (reason, round(retry_after_seconds, 2))
+            self.news.set()
+            asyncio.get_running_loop().call_later(CUT_SECONDS, self.cut)
+
+    def cut(self) -> None:
+        if not self.task.done():
+            self.is_cut = True
+            self.task.cancel()
+
+
+class Streams:
+    """All open streams of this process. Everything here runs on the event loop.
+
+    Args:
+        heartbeat_seconds: Between comments on a silent stream.
+        max_age_seconds: After which a client is asked to come again, give or take a tenth, so
+            that clients spread over the processes that are there now.
+    """
+
+    def __init__(
+        self,
+        known: State | None = None,
+        *,
+        heartbeat_seconds: float = 15.0,
+        max_age_seconds: float = 3_600.0,
+    ) -> None:
+        self._state = known or state.get()
+        self._heartbeat = heartbeat_seconds
+        self._max_age = max_age_seconds
+        self._by_document: dict[Watched, set[Stream]] = defaultdict(set)
+        self._slots: Counter[Slot] = Counter()
+        self._frame: tuple[tuple[str, str, float], bytes] = (("", "", 0.0), b"")
+        self._stop_listening: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Follow the state from now on; called on the loop that serves."""
+        call = asyncio.get_running_loop().call_soon_threadsafe
+        self._stop_listening = self._state.listen(
+            lambda watched: call(self._wake, watched), lambda: call(self._check_keys)
+        )
+
+    def stop(self) -> None:
+        if self._stop_listening is not None:
+            self._stop_listening()
+            self._stop_listening = None
+
+    @property
+    def open(self) -> list[Stream]:
+        return [stream for streams in self._by_document.values() for stream in streams]
+
+    async def drain(self) -> None:
+        """Take no more streams, and end those that are open, each with its own time to return."""
+        self._state.is_draining = True
+        streams = self.open
+        spread = max(2.0, len(streams) / 50)  # seconds: 50 returning clients a second
+        for place, stream in enumerate(random.sample(streams, len(streams))):
+            stream.end("draining", spread * (place + random.random()) / len(streams))
+        if streams:
+            await asyncio.wait([stream.task for stream in streams], timeout=DRAIN_SECONDS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = _headers(scope)
+        asked = _asked(scope, headers)
+        admitted = await self._admit(asked, headers.get("host", ""))
+        if not isinstance(admitted, Admitted):
+            await _reply(send, admitted)
+            return
+        slot = (admitted.key.selector, _instance(headers))
+        if self._slots[slot] >= MOST_STREAMS:
+            await _reply(send, too_many())
+            return
+        self._slots[slot] += 1
+        try:
+            await self._serve(asked, admitted, headers.get("last-event-id", ""), receive, send)
+        finally:
+            self._slots[slot] -= 1
+            if not self._slots[slot]:
+                del self._slots[slot]
+
+    # --- who may ----------------------------------------------------------------------------
+
+    async def _admit(self, asked: Asked, host: str) -> Admitted | Answer:
+        if not is_allowed_host(host):
+            return refusal(400, "bad_host", _("This server does not answer to that host name."))
+        if asked.method != "GET":
+            return refusal(405, "method_not_allowed", _("Use GET."), Allow="GET")
+        if self._state.is_draining:
+            return draining()
+        return admit(asked, await self._snapshot(asked.authorization))
+
+    async def _snapshot(self, authorization: str) -> Snapshot | None:
+        if not self._state.needs_lookup(authorization):
+            return self._state.snapshot
+        return await asyncio.to_thread(_look_up, self._state, authorization)
+
+    # --- news from the state ----------------------------------------------------------------
+
+    def _wake(self, watched: Watched) -> None:
+        for stream in self._by_document.get(watched, ()):
+            stream.wake()
+
+    def _check_keys(self) -> None:
+        keys = self._state.snapshot.keys if self._state.snapshot else {}
+        for stream in self.open:
+            if stream.key.selector not in keys:
+                stream.end("revoked", REVOKED_RETRY_SECONDS)
+
+    # --- one stream -------------------------------------------------------------------------
+
+    async def _serve(
+        self, asked: Asked, admitted: Admitted, last_event_id: str, receive: Receive, send: Send
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # we are in a coroutine
+        stream = Stream(admitted.key, asked.service, admitted.document, task)
+        self._by_document[stream.watched].add(stream)
+        self._state.watch(stream.watched)
+        self._state.note_use(admitted.key.selector)
+        leaving = asyncio.create_task(_until_gone(receive, stream))
+        try:
+            await self._greet(stream, admitted.snapshot, last_event_id, send)
+            await self._follow(stream, send)
+        except asyncio.CancelledError:
+            if not stream.is_cut:
+                raise
+        except TimeoutError:
+            stream.is_cut = True
+        finally:
+            leaving.cancel()
+            self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        self._state.unwatch(stream.watched)
+        streams = self._by_document[stream.watched]
+        streams.discard(stream)
+        if not streams:
+            del self._by_document[stream.watched]
+        log.info(
+            "stream.closed",
+            service=stream.watched[1],
+            environment_id=stream.watched[0],
+            token=stream.key.selector,
+            seconds=round(time.monotonic() - stream.opened_at, 1),
+            reason="cut" if stream.is_cut else (stream.farewell or ("left",))[0],
+        )
+
+    async def _greet(
+        self, stream: Stream, snapshot: Snapshot, last_event_id: str, send: Send
+    ) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+        greeting = frames.hello(snapshot.epoch, snapshot.pace, clock.now())
+        if last_event_id != stream.sent.event_id:
+            greeting += frames.document(stream.sent)
+        await _write(send, greeting)
+
+    async def _follow(self, stream: Stream, send: Send) -> None:
+        """Send what is newer than the last sent, until the client leaves or must."""
+        ends_at = stream.opened_at + self._max_age * random.uniform(0.9, 1.1)
+        while not stream.is_gone:
+            if stream.farewell is not None:
+                await _write(send, frames.goodbye(*stream.farewell), last=True)
+                return
+            newest = self._newest(stream)
+            if newest.etag != stream.sent.etag:
+                frame, stream.sent = self._changed(stream.sent, newest), newest
+                await _write(send, frame)
+            elif not await self._news(stream, ends_at) and stream.farewell is None:
+                await _write(send, frames.COMMENT)
+
+    async def _news(self, stream: Stream, ends_at: float) -> bool:
+        """Whether the stream was woken; False when it was silent for a heartbeat."""
+        left = [self._heartbeat, ends_at - time.monotonic()]
+        if stream.key.expires_at is not None:
+            left.append((stream.key.expires_at - clock.now()).total_seconds())
+        try:
+            async with asyncio.timeout(max(0.0, min(left))):
+                await stream.news.wait()
+        except TimeoutError:
+            if not stream.key.is_live(clock.now()):
+                stream.end("revoked", REVOKED_RETRY_SECONDS)
+            elif time.monotonic() >= ends_at:
+                stream.end("max_age", random.uniform(0.0, 2.0))
+            return False
+        stream.news.clear()
+        return True
+
+    def _newest(self, stream: Stream) -> Document:
+        environment_id, service = stream.watched
+        snapshot = self._state.snapshot
+        place = snapshot.places.get(environment_id) if snapshot else None
+        return place.document(service) if place else stream.sent
+
+    def _changed(self, base: Document, newest: Document) -> bytes:
+        """The frame between two documents, made once for all streams that go that way now."""
+        way = (base.etag, newest.etag, round(time.monotonic(), 1))
+        if self._frame[0] != way:
+            self._frame = (way, frames.changed(base, newest, clock.now()))
+        return self._frame[1]
+
+
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+]
+
+
+def is_allowed_host(host: str) -> bool:
+    """Django's check of the Host header."""
+    domain, _port = split_domain_port(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+def too_many() -> Answer:
+    text = _("This instance has %(most)d streams open already.") % {"most": MOST_STREAMS}
+    return refusal(429, "too_many_streams", text, **{"Retry-After": "15"})
+
+
+def draining() -> Answer:
+    text = _("This server is about to stop; come back in a moment.")
+    return refusal(503, "draining", text, **{"Retry-After": "2"})
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Header values by lower-case name; of a repeated header the last counts."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _asked(scope: Scope, headers: dict[str, str]) -> Asked:
+    match = PATH.match(scope["path"])
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    return Asked(
+        method=scope["method"],
+        service=match.group("service") if match else "",
+        now=clock.now(),
+        monotonic=time.monotonic(),
+        authorization=headers.get("authorization", ""),
+        environment=query.get("environment", [""])[-1],
+    )
+
+
+def _instance(headers: dict[str, str]) -> str:
+    given = headers.get("holdfast-instance", "")
+    return given if _INSTANCE.match(given) else ""
+
+
+def _look_up(known: State, authorization: str) -> Snapshot | None:
+    """In a pool's thread, whose connection nobody else would close."""
+    try:
+        return known.for_bearer(authorization)
+    finally:
+        connections.close_all()
+
+
+async def _until_gone(receive: Receive, stream: Stream) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    stream.is_gone = True
+    stream.news.set()
+
+
+async def _write(send: Send, body: bytes, *, last: bool = False) -> None:
+    async with asyncio.timeout(SEND_SECONDS):
+        await send({"type": "http.response.body", "body": body, "more_body": not last})
+
+
+async def _reply(send: Send, answered: Answer) -> None:
+    status, headers, body = answered
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
