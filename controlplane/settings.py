@@ -218,6 +218,27 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": "Holdfast",
     "SITE_SUBHEADER": _("reliability control plane"),
     "SITE_SYMBOL": "anchor",
+    "SITE_ICON": f"{STATIC_URL}img/holdfast.svg",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}img/holdfast.svg"}
+    ],
+    "SITE_URL": None,  # the login page has no site to return to
+    "STYLES": [f"{STATIC_URL}css/console.css"],
+    "COLORS": {  # teal, in the theme's steps of lightness
+        "primary": {
+            "50": "oklch(98.4% .014 180.72)",
+            "100": "oklch(95.3% .051 180.801)",
+            "200": "oklch(91% .096 180.426)",
+            "300": "oklch(85.5% .138 181.071)",
+            "400": "oklch(77.7% .152 181.912)",
+            "500": "oklch(70.4% .14 182.503)",
+            "600": "oklch(55% .1 184.704)",
+            "700": "oklch(48% .09 186.391)",
+            "800": "oklch(41% .075 188.216)",
+            "900": "oklch(36% .06 188.416)",
+            "950": "oklch(27.7% .046 192.524)",
+        }
+    },
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "apps.console.dashboard.context",

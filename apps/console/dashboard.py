@@ -1,0 +1,88 @@
+"""What the console's first page says: what is switched, what is broken, what was changed."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+from apps.audit.models import Chain, Entry
+from apps.core import clock
+from apps.core.admin import actor_of
+from apps.degradation.models import Flag
+from apps.fleet.models import Environment
+from apps.live.selectors import environments_of, picture
+from apps.policies.models import Override
+
+LATEST = 12  # audit entries shown
+
+
+def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """The dashboard of the environment that `?environment=` names, else of the first."""
+    environments = environments_of(request.user)
+    asked = request.GET.get("environment")
+    current = next(
+        (each for each in environments if each.slug == asked), next(iter(environments), None)
+    )
+    context |= {"title": "", "environments": environments, "current": current}
+    if current is not None:
+        context |= _of(request, current)
+    return context
+
+
+def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
+    frame = picture(environment.pk)
+    rows = frame["services"]
+    return {
+        "frame": frame,
+        "switches": _with_links(environment.pk, frame["switches"]),
+        "troubles": [
+            {"service": row["slug"], **tile}
+            for row in rows
+            for tile in row["tiles"]
+            if tile["condition"] in {"open", "half_open", "failing"}
+        ],
+        "is_fresh": not any(row["total"] or row["silent"] for row in rows),
+        "entries": _latest(request, environment.pk),
+        "chain": Chain.objects.filter(environment_id=environment.pk).first(),
+        "may_switch": actor_of(request, environment.pk).may("flags:write"),
+    }
+
+
+def _latest(request: HttpRequest, environment_id: int) -> list[Entry]:
+    entries = Entry.objects.visible_to(actor_of(request, environment_id))
+    return list(entries.filter(chain__environment_id=environment_id).order_by("-at")[:LATEST])
+
+
+def _with_links(environment_id: int, switches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each switch with the addresses of its page and of the page that ends it."""
+    now = clock.now()
+    flags = Flag.objects.filter(environment_id=environment_id).engaged(now)
+    overrides = Override.objects.filter(environment_id=environment_id).in_force(now)
+    rows: dict[tuple[str, str, str, str], tuple[str, int]] = {}
+    for flag in flags.select_related("service"):
+        rows["flag", flag.service.slug if flag.service else "", "", flag.key] = (
+            "degradation_flag",
+            flag.pk,
+        )
+    for override in overrides.select_related("service", "dependency"):
+        service = override.service.slug if override.service else ""
+        rows["override", service, override.dependency.slug, ""] = ("policies_override", override.pk)
+    return [{**each, **_addresses(rows.get(_name(each)))} for each in switches]
+
+
+def _name(switch: dict[str, Any]) -> tuple[str, str, str, str]:
+    return (switch["type"], switch["service"], switch["dependency"], switch["key"])
+
+
+def _addresses(row: tuple[str, int] | None) -> dict[str, str]:
+    if row is None:
+        return {"page": "", "end": ""}
+    name, pk = row
+    return {"page": _reverse(f"{name}_change", pk), "end": _reverse(f"{name}_end", pk)}
+
+
+def _reverse(name: str, pk: int) -> str:
+    try:
+        return reverse(f"admin:{name}", args=[pk])
+    except NoReverseMatch:  # the console has no such page
+        return ""

@@ -1,0 +1,90 @@
+"""The console's navigation: only what there is, and only what the person may see."""
+
+from typing import Any
+
+from django.apps import apps
+from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+# (title, icon, model) by section; a model without a page in the console is left out.
+SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
+    (_("Degradation"), [(_("Flags"), "toggle_on", "degradation.Flag")]),
+    (
+        _("Policies"),
+        [
+            (_("Overrides"), "front_hand", "policies.Override"),
+            (_("Effective policies"), "layers", "policies.ServicePolicy"),
+            (_("Breakers"), "electric_bolt", "policies.BreakerConfig"),
+            (_("Retries"), "replay", "policies.RetryConfig"),
+            (_("Timeouts"), "timer", "policies.TimeoutConfig"),
+            (_("Bulkheads"), "view_column", "policies.BulkheadConfig"),
+            (_("Fallbacks"), "alt_route", "policies.FallbackConfig"),
+        ],
+    ),
+    (
+        _("Fleet"),
+        [
+            (_("Environments"), "public", "fleet.Environment"),
+            (_("Services"), "deployed_code", "fleet.Service"),
+            (_("Dependencies"), "hub", "fleet.Dependency"),
+            (_("Instances"), "memory", "fleet.Instance"),
+            (_("Instances"), "memory", "telemetry.InstanceState"),
+            (_("Breaker events"), "timeline", "telemetry.BreakerEvent"),
+        ],
+    ),
+    (_("Delivery"), [(_("Revisions"), "history", "publication.Revision")]),
+    (
+        _("Audit"),
+        [
+            (_("Audit log"), "receipt_long", "audit.Entry"),
+            (_("Chains"), "link", "audit.Chain"),
+        ],
+    ),
+    (
+        _("People and tokens"),
+        [
+            (_("People"), "group", "accounts.User"),
+            (_("Roles"), "badge", "accounts.Membership"),
+            (_("API tokens"), "key", "accounts.ApiToken"),
+        ],
+    ),
+]
+
+
+def sections(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar, as the theme wants it."""
+    first = {
+        "title": None,
+        "items": [
+            _item(_("Dashboard"), "dashboard", reverse("admin:index")),
+            _item(_("Wall"), "grid_view", reverse("wall")),
+        ],
+    }
+    listed = [
+        {"title": title, "separator": True, "items": _items(request, models)}
+        for title, models in SECTIONS
+    ]
+    last = {
+        "title": None,
+        "separator": True,
+        "items": [_item(_("API documentation"), "api", reverse("docs"))],
+    }
+    return [first, *(section for section in listed if section["items"]), last]
+
+
+def _items(request: HttpRequest, models: list[tuple[Any, str, str]]) -> list[dict[str, Any]]:
+    found = []
+    for title, icon, label in models:
+        app, name = label.lower().split(".")
+        model = apps.all_models[app].get(name)
+        if model is None or not admin.site.is_registered(model):
+            continue
+        if admin.site.get_model_admin(model).has_view_permission(request):
+            found.append(_item(title, icon, reverse(f"admin:{app}_{name}_changelist")))
+    return found
+
+
+def _item(title: Any, icon: str, address: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": address}
