@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.errors import RuleBroken
-from apps.fleet.models import Service
+from apps.fleet.models import Dependency, Service
 
 SILENT_AFTER_INTERVALS = 3  # report intervals without a word
 
@@ -32,3 +32,20 @@ def named_service(slug: str | None, *, actor: Actor) -> Service | None:
         text = _("There is no service called %(slug)s in this environment.") % {"slug": slug[:80]}
         raise RuleBroken(text, errors={"service": [text]}, code="unknown_service")
     return service
+
+
+def named_dependency(slug: str | None, *, actor: Actor) -> Dependency | None:
+    """The actor's dependency that a body or a command names; None for none.
+
+    Raises:
+        RuleBroken: there is no such dependency in the actor's environment.
+    """
+    if slug is None:
+        return None
+    here = Dependency.objects.visible_to(actor).filter(environment=actor.environment_id)
+    dependency = here.select_related("environment").filter(slug=slug).first()
+    if dependency is None:
+        text = _("There is no dependency called %(slug)s in this environment.")
+        text %= {"slug": slug[:80]}
+        raise RuleBroken(text, errors={"dependency": [text]}, code="unknown_dependency")
+    return dependency

@@ -1,0 +1,1 @@
+"""Settings, overrides, presets and what is in effect, over HTTP."""
