@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
@@ -17,7 +18,7 @@ from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
 from apps.core.actor import Actor
-from apps.core.errors import DomainError
+from apps.core.errors import DomainError, Stale
 
 M = TypeVar("M", bound=models.Model)
 ActorOf = Callable[[HttpRequest, int | None], Actor]
@@ -53,7 +54,9 @@ class Change:
 
     `apply(object, actor=…, version=…, values=…)` calls the service. A `DomainError` it raises
     becomes an error on the form and nothing is written. `facts(object, actor)` may return
-    `(label, value)` rows shown above the form: what the change will hit.
+    `(label, value)` rows shown above the form: what the change will hit (the object is None where
+    something new is made). With `reveal`, a template, success answers with that page, which has
+    the result as `result`, instead of a redirect: for what is shown once.
     """
 
     title: str | Promise
@@ -68,6 +71,8 @@ class Change:
     initial: Callable[[Any], Mapping[str, Any]] = lambda row: {}
     facts: Callable[[Any, Actor], list[tuple[Any, Any]]] | None = None
     intro: str | Promise = ""
+    removes: bool = False  # the object is gone afterwards
+    reveal: str = ""
 
 
 class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no stubs
@@ -139,7 +144,10 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
 
     def creation_page(self, request: HttpRequest, name: str) -> HttpResponse:
         """GET and POST of the page that makes something new."""
-        return self._page(request, self.creations[name], None)
+        change = self.creations[name]
+        if not self._may_somewhere(request, change.scope):
+            raise PermissionDenied(change.scope)
+        return self._page(request, change, None)
 
     def _page(self, request: HttpRequest, change: Change, row: Any) -> HttpResponse:
         actor = actor_of(request, self.environment_of(row) if row is not None else None)
@@ -152,10 +160,35 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
                 result = self._apply(request, change, row, actor, form, values)
             except DomainError as error:
                 add_to_form(form, error)
+                row = self._newest(form, row, error)
             else:
-                messages.success(request, str(change.done) % {"object": result or row})
-                return HttpResponseRedirect(self._back(result if row is None else row))
+                return self._done(request, change, row, result)
         return self._render(request, change, row, actor, form)
+
+    def _newest(self, form: GuardedForm, row: Any, error: DomainError) -> Any:
+        """After a refusal for being stale the newer state is shown, and decided on next."""
+        if row is None or not isinstance(error, Stale) or error.row is None:
+            return row
+        data = form.data.copy()  # type: ignore[attr-defined]  # a QueryDict
+        data["version"] = str(error.row.version)
+        form.data = data
+        return type(row)._default_manager.get(pk=row.pk)
+
+    def _done(self, request: HttpRequest, change: Change, row: Any, result: Any) -> HttpResponse:
+        if change.reveal:
+            context = {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": change.title,
+                "result": result,
+                "back": self._back(None),
+            }
+            page = TemplateResponse(request, change.reveal, context)
+            page.headers["Cache-Control"] = "no-store"
+            return page
+        messages.success(request, str(change.done) % {"object": result or row})
+        shown = None if change.removes else result if row is None else row
+        return HttpResponseRedirect(self._back(shown))
 
     def _apply(
         self,
@@ -202,7 +235,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             "change": change,
             "row": row,
             "form": form,
-            "facts": change.facts(row, actor) if change.facts and row is not None else [],
+            "facts": change.facts(row, actor) if change.facts else [],
             "back": self._back(row),
         }
         status = 200 if request.method == "GET" else 422
@@ -228,6 +261,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             "offered": [
                 (reverse(f"admin:{options.app_label}_{options.model_name}_{name}"), change)
                 for name, change in self.creations.items()
+                if self._may_somewhere(request, change.scope)
             ],
             **(extra_context or {}),
         }
@@ -247,6 +281,22 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             for name, change in self.changes.items()
             if actor.may(change.scope) and change.offered(row)
         ]
+
+    @staticmethod
+    def _may_somewhere(request: HttpRequest, scope: str) -> bool:
+        """Whether the person has `scope` in any environment they see."""
+        everywhere = actor_of(request)
+        return everywhere.may(scope) or any(
+            actor_of(request, environment_id).may(scope)
+            for environment_id in everywhere.environment_ids
+        )
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The object's history is what the audit log says of it."""
+        about = {"object_type": self.opts.model_name, "object_id": object_id}
+        return HttpResponseRedirect(f"{reverse('admin:audit_entry_changelist')}?{urlencode(about)}")
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
         """The audit log replaces Django's LogEntry."""
