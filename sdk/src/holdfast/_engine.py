@@ -224,8 +224,9 @@ class Engine:
         return found if found is not None else self._discover(name)
 
     def _touch(self) -> None:
-        if self.on_use is not None:
-            self.on_use()
+        on_use = self.on_use  # once: another thread may clear it meanwhile
+        if on_use is not None:
+            on_use()
 
     def _discover(self, name: str) -> Dependency:
         with self._lock:

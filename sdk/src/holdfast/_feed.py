@@ -13,6 +13,7 @@ from holdfast.clock import Clock
 from holdfast.errors import BadDocument
 
 _LONGEST_DETAIL = 200
+_HOLD_SECONDS = 1.0
 
 
 class PolicySink(Protocol):
@@ -89,6 +90,7 @@ class Feed:
         self._lock = threading.Lock()
         self._heard_at = clock.monotonic()
         self._is_stale = False
+        self._is_held = False
         self._is_behind = False  # something newer exists, and we do not have it yet
         self._bad: dict[str, Any] | None = None
         self._told: dict[str, Any] | None = None  # the bad document already passed on
@@ -135,9 +137,23 @@ class Feed:
             self._heard_at = self._clock.monotonic() - silence
             return True
 
-    def inherit(self, applied: Applied | None) -> None:
-        """Go on from what a parent process had in force; our engine runs it already."""
-        self.applied = applied
+    def inherit(self, parent: "Feed") -> None:
+        """Go on from where a parent process stood; our engine runs its policy already."""
+        self.applied = parent.applied
+        self._heard_at, self._is_stale = parent._heard_at, parent._is_stale
+
+    def hold(self) -> None:
+        """Keep the policy still while the process forks: no child gets half a change.
+
+        Gives up after a second, should the forking thread itself be in the middle of one.
+        """
+        self._is_held = self._lock.acquire(timeout=_HOLD_SECONDS)
+
+    def release(self) -> None:
+        """In the parent, after the fork."""
+        if self._is_held:
+            self._is_held = False
+            self._lock.release()
 
     def heard(self) -> None:
         """Note contact. It does not count while we know of something newer than what we run."""

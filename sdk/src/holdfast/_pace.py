@@ -66,7 +66,7 @@ class Backoff:
 
     def next(self, *, at_least: float = 0.0) -> float:
         """Seconds to wait now, after one more failure."""
-        whole = self.first * 2 ** min(self.failures, 20)
+        whole = self.first * 2.0 ** min(self.failures, 20)
         self.failures += 1
         return at_least + random.uniform(0.2, 1.0) * min(whole, self._longest)
 

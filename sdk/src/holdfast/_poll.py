@@ -94,7 +94,8 @@ class Poller:
         if answer.status == 304 and self._feed.etag is not None:
             self._pace.learn(answer.headers)
             self._feed.confirm()
-            return self._succeeded()
+            self._succeeded()
+            return None
         if answer.status in REFUSALS:
             return self._refused(answer.status)
         return self._failed(str(answer.status), at_least=retry_after(answer.headers))
@@ -111,7 +112,8 @@ class Poller:
             return self._failed("BadDocument")
         if verdict is Verdict.REFETCH:
             self.refetch()
-        return self._succeeded()
+        self._succeeded()
+        return None
 
     def _succeeded(self) -> None:
         self._backoff.reset()

@@ -203,9 +203,10 @@ class _Session:
 
     def _goodbye(self, data: Mapping[str, Any]) -> None:
         seconds = data.get("retry_after_seconds")
-        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        usable = min(float(seconds), _LONGEST_RETRY_AFTER) if is_number and seconds >= 0 else 0.0
-        self.goodbye = (str(data.get("reason"))[:40], usable)
+        wait = 0.0
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool):
+            wait = min(max(float(seconds), 0.0), _LONGEST_RETRY_AFTER)
+        self.goodbye = (str(data.get("reason"))[:40], wait)
 
     def _set_clock(self, data: Mapping[str, Any]) -> None:
         server_time = instant(data.get("server_time"))

@@ -55,5 +55,6 @@ class Worker:
         try:
             return self._step()
         except Exception:  # the edge of a thread: an error here must not end it
-            log.exception("holdfast: %s failed; it goes on", self._name)
+            if not self._is_stopping:  # else the connection was closed under it
+                log.exception("holdfast: %s failed; it goes on", self._name)
             return _AFTER_ERROR_SECONDS

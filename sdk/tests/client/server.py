@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import queue
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -59,17 +60,17 @@ class PolicyServer:
     """One document, served to pollers and streams, and the reports that came in.
 
     Attributes:
-        faults: Taken from the front, one per poll; with `report_faults` and `stream_faults`
-            for the other two.
+        faults: Taken from the front, one per poll, None for a right answer; with
+            `report_faults` and `stream_faults` for the other two.
         token: The only one accepted; other requests get 401.
         server_time: The clock of `Date`, `hello` and `changed`; None: a fixed instant.
         hints: The pace dictated by headers; `retry_ms` for streams.
     """
 
     def __init__(self, *, port: int = 0, server_time: float | None = None) -> None:
-        self.faults: list[Fault] = []
-        self.report_faults: list[Fault] = []
-        self.stream_faults: list[Fault] = []
+        self.faults: list[Fault | None] = []
+        self.report_faults: list[Fault | None] = []
+        self.stream_faults: list[Fault | None] = []
         self.token = TOKEN
         self.server_time = server_time
         self.hints = {"Holdfast-Poll-Seconds": "0.05", "Holdfast-Report-Seconds": "0.05"}
@@ -187,13 +188,18 @@ class PolicyServer:
         """The bodies of all reports, repeated ones included."""
         return [seen.json for seen in self.requests("/reports", "POST")]
 
+    @property
+    def last_report(self) -> dict[str, Any]:
+        """The body of the newest report; an empty one as long as there is none."""
+        return (self.reports or [{"refused": [], "dependencies": {}}])[-1]
+
     # What the handler asks for; in the handler's threads.
 
     def note(self, seen: Seen) -> None:
         with self._lock:
             self.seen.append(seen)
 
-    def next_fault(self, faults: list[Fault]) -> Fault | None:
+    def next_fault(self, faults: list[Fault | None]) -> Fault | None:
         with self._lock:
             return faults.pop(0) if faults else None
 
@@ -315,7 +321,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             return events.get(timeout=0.05)
         except queue.Empty:
-            return None
+            return _END if self.is_deserted() else None
+
+    def is_deserted(self) -> bool:
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
 
     def note(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -328,7 +338,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(401, {"Content-Type": "application/problem+json"}, b'{"code":"bad_token"}')
         return True
 
-    def misbehaves(self, faults: list[Fault]) -> bool:
+    def misbehaves(self, faults: list[Fault | None]) -> bool:
         fault = self.world.next_fault(faults)
         if fault is None:
             return False

@@ -1,0 +1,315 @@
+"""The client: what a service's code holds in its hands."""
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from holdfast._connection import Connection
+from holdfast._engine import Engine
+from holdfast._events import Event, Listener
+from holdfast._feed import Feed
+from holdfast._flags import FlagState
+from holdfast._guard import Errors, Outcome
+from holdfast._report import Requests
+from holdfast._settings import Settings, Timing, new_instance, resolve
+from holdfast._views import DependencyView
+from holdfast.clock import Clock
+
+__all__ = ["Holdfast"]
+
+log = logging.getLogger("holdfast")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Holdfast:
+    """Guards calls by the policy operators decide on, and tells Holdfast what came of them.
+
+        hf = Holdfast()  # HOLDFAST_URL, HOLDFAST_TOKEN, HOLDFAST_SERVICE
+
+        @hf.guard("payments-api")
+        def quote(symbol): ...
+
+    Making one starts nothing. The first guarded call or flag look-up puts the policy last stored
+    on disk in force and starts three daemon threads, which fetch newer ones and send reports. No
+    call ever waits for Holdfast, and none fails because of it: the last good policy stays, and
+    without URL, token or service name the local defaults hold. One per process is enough; it is
+    safe for threads, event loops and forks, after which a child starts threads of its own.
+
+    Args:
+        url, token, service: Where Holdfast is, who asks, and for what; else from `HOLDFAST_URL`,
+            `HOLDFAST_TOKEN` and `HOLDFAST_SERVICE`.
+        cache_dir: Where the last good policy is kept; else `HOLDFAST_CACHE_DIR`, else the user's
+            cache directory.
+        clock, timing: For tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        service: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        clock: Clock | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._settings: Settings = resolve(url, token, service, cache_dir)
+        self._timing = timing or Timing()
+        self._instance = new_instance()
+        self._engine = Engine(clock, instance=self._instance)
+        self._engine.on_use = self._ensure_started
+        self._engine.on_event(self._on_event)
+        self._requests = Requests()
+        self._lock = threading.RLock()  # a listener may use the client while it starts
+        self._connection: Connection | None = None
+        self._inherited: Feed | None = None  # of the parent process
+        self._is_started = False
+        self._is_closed = False
+        _clients.add(self)
+
+    def __repr__(self) -> str:
+        connection = self._connection
+        applied = None if connection is None else connection.feed.applied
+        revision = None if applied is None else applied.revision
+        where = f"service={self._settings.service!r} url={self._settings.url!r}"
+        return f"<Holdfast {where} revision={revision}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- making calls ----------------------------------------------------------------------------
+
+    def guard(
+        self,
+        dependency: str,
+        *,
+        fallback: Callable[..., Any] | None = None,
+        errors: Errors | None = None,
+    ) -> Callable[[F], F]:
+        """Decorate a function, `def` or `async def`, that calls a dependency.
+
+        Args:
+            fallback: The function named "function" in the fallback chain; gets the same arguments.
+            errors: Error class → exception types or predicates of the author's own.
+
+        Raises:
+            TypeError: the function is a generator.
+            ValueError: an unknown error class.
+        """
+        return self._engine.guard(dependency, fallback=fallback, errors=errors)
+
+    def call(
+        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Make one guarded call of an ordinary function.
+
+        Raises:
+            Rejected: the call was not made, and no fallback answered.
+            CallTimeout: it took too long.
+        """
+        return self._engine.call(dependency, function, *args, **kwargs)
+
+    async def acall(
+        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As `call`, for a coroutine function."""
+        return await self._engine.acall(dependency, function, *args, **kwargs)
+
+    def try_call(
+        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Outcome:
+        """Make one guarded call and get its value, rejection or error without a raise."""
+        return self._engine.try_call(dependency, function, *args, **kwargs)
+
+    async def try_acall(
+        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Outcome:
+        """As `try_call`, for a coroutine function."""
+        return await self._engine.try_acall(dependency, function, *args, **kwargs)
+
+    def register_fallback(self, name: str, function: Callable[..., Any]) -> None:
+        """Make a function known to fallback chains by name."""
+        self._engine.register_fallback(name, function)
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    @property
+    def read_only(self) -> bool:
+        """Whether an operator has switched writing off right now."""
+        return self._engine.read_only
+
+    @property
+    def read_only_flag(self) -> FlagState | None:
+        """The flag that switches writing off, with reason, author and time left; None if none."""
+        return self._engine.read_only_flag()
+
+    def flag(self, name: str, key: str | None = None) -> FlagState:
+        """What a flag says, for a key such as a user's id; for this instance without one."""
+        return self._engine.flag(name, key)
+
+    def dependency(self, name: str) -> DependencyView:
+        """One dependency, to look at: its breaker's state, its counts."""
+        return self._engine.dependency(name)
+
+    def explain(self, name: str) -> dict[str, Any]:
+        """Each effective value of a dependency with where it came from."""
+        return self._engine.explain(name)
+
+    def stats(self) -> dict[str, Any]:
+        """Totals since the process started, and how it stands with the policy."""
+        connection = self._connection
+        return {
+            **self._engine.stats(),
+            "instance": self._instance,
+            "policy": None if connection is None else connection.stats(),
+        }
+
+    def on_event(self, listener: Listener) -> None:
+        """Call a function with every event, in the thread that caused it, outside all locks."""
+        self._engine.on_event(listener)
+
+    def count_request(self, status: int, seconds: float) -> None:
+        """Count one request this service answered, for its own figures in Holdfast.
+
+        The Django and ASGI middlewares do it; call it yourself from anything else.
+        """
+        self._requests.count(status, seconds)
+
+    # -- beginning and end -------------------------------------------------------------------------
+
+    def start(self, wait: float = 0.0) -> bool:
+        """Start now instead of at the first use.
+
+        Never raises for a server that is unreachable or refuses us.
+
+        Args:
+            wait: Seconds to wait at most for the server's first word.
+
+        Returns:
+            Whether a policy is in force; if not, the local defaults are.
+        """
+        self._ensure_started()
+        connection = self._connection
+        return False if connection is None else connection.wait(wait)
+
+    def close(self) -> None:
+        """Send a last report and stop the threads; waits a second at most.
+
+        Guarded calls go on, under the policy then in force; leases still end. Safe to call twice.
+        """
+        connection = self._begin_close()
+        if connection is not None:
+            connection.end_close(self._timing.close_seconds)
+
+    def _ensure_started(self) -> None:
+        with self._lock:
+            if not self._is_started and not self._is_closed:
+                self._is_started = True
+                self._connect()
+            self._engine.on_use = None
+
+    def _connect(self) -> None:
+        if self._settings.problem is not None:
+            log.warning("holdfast: %s; working on local defaults", self._settings.problem)
+            return
+        connection = Connection(
+            self._settings,
+            self._instance,
+            self._engine,
+            self._requests,
+            self._engine.clock,
+            self._timing,
+        )
+        if self._inherited is not None:
+            connection.feed.inherit(self._inherited)
+        self._connection = connection
+        connection.start()
+
+    def _begin_close(self) -> Connection | None:
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+            self._engine.on_use = None
+            connection = self._connection
+        if was_closed or connection is None:
+            return None
+        connection.begin_close()
+        return connection
+
+    def _on_event(self, event: Event) -> None:
+        connection = self._connection
+        if connection is not None and event.type == "breaker.state_changed":
+            connection.acknowledge()
+
+    # -- forks -------------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        if self._connection is not None:
+            self._connection.feed.hold()
+
+    def _after_fork_in_parent(self) -> None:
+        if self._connection is not None:
+            self._connection.feed.release()
+
+    def _after_fork_in_child(self) -> None:
+        """Another instance, with the parent's policy, and none of its threads, locks and counts."""
+        if self._connection is not None:
+            self._inherited = self._connection.feed
+        self._connection = None
+        self._lock = threading.RLock()
+        self._instance = self._engine.instance = new_instance()
+        self._engine.reset_after_fork()
+        self._requests = Requests()
+        self._is_started = False
+        self._engine.on_use = None if self._is_closed else self._ensure_started
+
+
+_clients: weakref.WeakSet[Holdfast] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """Say goodbye for every client still open, in the time of one: an exit never hangs."""
+    closing = [(each, each._begin_close()) for each in list(_clients)]
+    longest = max((each._timing.close_seconds for each, _ in closing), default=0.0)
+    deadline = time.monotonic() + longest
+    for _, connection in closing:
+        if connection is not None:
+            connection.end_close(max(0.0, deadline - time.monotonic()))
+
+
+def _before_fork() -> None:
+    for each in list(_clients):
+        each._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for each in list(_clients):
+        each._after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for each in list(_clients):
+        each._after_fork_in_child()
+
+
+atexit.register(_close_all)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -1,0 +1,243 @@
+"""Forks and ends of processes, in processes of their own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdk.tests.client.server import Fault, PolicyServer
+from sdk.tests.client.world import TOKEN, document, eventually, flag
+
+SETUP = """
+import json, os, sys, threading, time
+from holdfast import Holdfast
+from holdfast._settings import Timing
+
+hf = Holdfast(timing=Timing(poll_seconds=0.05, report_seconds=0.05, backoff_seconds=0.05))
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit("it did not happen in time")
+        time.sleep(0.005)
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[PolicyServer]:
+    with PolicyServer() as server:
+        server.publish(document(1, flags={"read-only": flag()}))
+        yield server
+
+
+@pytest.fixture
+def environ(server: PolicyServer, tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "HOLDFAST_URL": server.url,
+        "HOLDFAST_TOKEN": TOKEN,
+        "HOLDFAST_SERVICE": "checkout",
+        "HOLDFAST_CACHE_DIR": str(tmp_path),
+    }
+
+
+def run(code: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", SETUP + code],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class TestFork:
+    def test_a_child_is_an_instance_of_its_own_with_threads_of_its_own(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        done = run(
+            """
+hf.start(wait=10)
+until(lambda: hf.stats()["policy"]["streaming"])
+hf.call("db", len, "abc")
+mine = hf.stats()["instance"]
+child = os.fork()
+if child == 0:
+    inherited = (hf.stats()["instance"] != mine, hf.stats()["policy"], threading.active_count())
+    calls = hf.stats()["dependencies"]["db"]["calls"]
+    print("child before use", inherited, calls, flush=True)
+    print("child read_only", hf.read_only, flush=True)
+    until(lambda: hf.stats()["policy"]["streaming"])
+    hf.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("parent", hf.stats()["instance"] == mine, hf.read_only, flush=True)
+hf.close()
+""",
+            environ,
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert "child before use (True, None, 1) 0" in done.stdout
+        assert "child read_only True" in done.stdout
+        assert "parent True True" in done.stdout
+        reported = {(report["instance"], report["sequence"]) for report in server.reports}
+        assert len({instance for instance, _ in reported}) == 2
+        assert all((instance, 1) in reported for instance, _ in reported)
+
+    def test_a_child_keeps_the_policy_though_server_and_disk_are_gone(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        server.faults = [None, *[Fault("status", 500)] * 10_000]
+        server.stream_faults = [Fault("status", 500)] * 10_000
+
+        done = run(
+            """
+import shutil
+hf.start(wait=10)
+child = os.fork()
+if child == 0:
+    shutil.rmtree(os.environ["HOLDFAST_CACHE_DIR"], ignore_errors=True)
+    print("child", hf.read_only, hf.stats()["policy"]["revision"], flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+""",
+            environ,
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert "child True 1" in done.stdout
+
+    def test_forking_while_policies_change_and_calls_run_never_locks_a_child_up(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        """Children are forked while every lock of the parent is in use."""
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                SETUP
+                + """
+hf.start(wait=10)
+stop = threading.Event()
+def busy():
+    while not stop.is_set():
+        hf.call("db", len, "abc"), hf.read_only, hf.count_request(200, 0.1)
+threads = [threading.Thread(target=busy, daemon=True) for _ in range(4)]
+[thread.start() for thread in threads]
+for _ in range(25):
+    child = os.fork()
+    if child == 0:
+        hf.call("db", len, "abc"), hf.read_only, hf.count_request(200, 0.1)
+        hf.stats()
+        hf.close()
+        os._exit(0)
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            sys.exit("a child hangs")
+        time.sleep(0.002)
+    assert ended[1] == 0, ended
+stop.set()
+print("done", flush=True)
+""",
+            ],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        revision = 1
+        while process.poll() is None:
+            revision += 1
+            server.publish(document(revision, dependencies={"db": {}}), push=True)
+            time.sleep(0.002)  # a pace of publishing, not a wait for anything
+
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output) == (0, "done\n"), errors
+
+    def test_multiprocessing_children_report_as_instances_of_their_own(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        done = run(
+            """
+import multiprocessing
+
+def work(number):
+    hf.call("db", len, "abc")
+    until(lambda: hf.stats()["policy"] and hf.stats()["policy"]["reports"]["accepted"])
+    return hf.stats()["instance"]
+
+hf.start(wait=10)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    instances = set(pool.map(work, range(4), chunksize=1))
+print(len(instances - {hf.stats()["instance"]}) >= 1, flush=True)
+hf.close()
+""",
+            environ,
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert "True" in done.stdout
+
+
+class TestExit:
+    def test_the_end_of_a_process_says_goodbye_without_a_close(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        done = run("hf.start(wait=10)", environ)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert server.last_report["stopping"] is True
+
+    @pytest.mark.parametrize("faulty", ["report_faults", "faults", "stream_faults"])
+    def test_a_hanging_server_does_not_hold_the_end(
+        self, server: PolicyServer, environ: dict[str, str], faulty: str
+    ) -> None:
+        getattr(server, faulty).extend([Fault("hang")] * 1_000)
+        code = "hf.start(); until(lambda: hf.stats()['policy'] is not None); time.sleep(0.2)"
+
+        started = time.monotonic()
+        done = run(code, environ)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert time.monotonic() - started < 15.0
+
+    def test_a_dead_server_does_not_hold_the_end(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        server.kill()
+
+        done = run("hf.start(wait=0.1)", environ)
+
+        assert done.returncode == 0
+        assert "Traceback" not in done.stderr
+
+    def test_an_unhandled_error_ends_the_process_as_ever(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        done = run("hf.start(wait=10); raise SystemExit(7)", environ)
+
+        assert done.returncode == 7
+
+
+def test_instances_of_one_service_share_a_cache_directory(
+    server: PolicyServer, environ: dict[str, str], tmp_path: Path
+) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SETUP + "hf.start(wait=10); time.sleep(0.3)"], env=environ
+        )
+        for _ in range(3)
+    ]
+
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+
+    eventually(lambda: len(list(tmp_path.iterdir())) == 1)
