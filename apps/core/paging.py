@@ -1,5 +1,6 @@
 """Lists come in pages: `{results, next}` with an opaque cursor."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -43,8 +44,11 @@ def page_of(
     view: APIView,
     *,
     order: str = "-pk",
+    of: Callable[[list[Any]], Sequence[Any]] = list,
 ) -> Response:
     """The page of `rows` that the request asks for, newest first unless `order` says otherwise.
+
+    `of` turns the rows of the page into what is represented.
 
     Raises:
         RuleBroken: the cursor is none of ours.
@@ -54,7 +58,7 @@ def page_of(
         found = pages.paginate_queryset(rows.order_by(*order.split(",")), request, view)
     except (ValueError, OverflowError, ValidationError) as error:
         raise RuleBroken(_("This cursor is not one that `next` gave.")) from error
-    data = representation(found, many=True).data
+    data = representation(of(found or []), many=True).data
     return pages.get_paginated_response(data)
 
 
