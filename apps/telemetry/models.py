@@ -19,7 +19,9 @@ class BreakerState(models.TextChoices):
 
 class InstanceStateQuerySet(models.QuerySet["InstanceState"]):
     def visible_to(self, actor: Actor) -> Self:
-        return self.filter(instance__service__environment__in=actor.environment_ids)
+        rows = self.filter(instance__service__environment__in=actor.environment_ids)
+        own = actor.service_id
+        return rows if own is None else rows.filter(instance__service=own)
 
     def of_environment(self, environment_id: int) -> Self:
         return self.filter(instance__service__environment_id=environment_id)
@@ -117,7 +119,8 @@ class Window(models.Model):
 
 class BreakerEventQuerySet(models.QuerySet["BreakerEvent"]):
     def visible_to(self, actor: Actor) -> Self:
-        return self.filter(service__environment__in=actor.environment_ids)
+        rows = self.filter(service__environment__in=actor.environment_ids)
+        return rows if actor.service_id is None else rows.filter(service=actor.service_id)
 
     def of_environment(self, environment_id: int) -> Self:
         return self.filter(service__environment_id=environment_id)

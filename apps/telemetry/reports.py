@@ -149,10 +149,6 @@ class Event(Struct, frozen=True):
     dependency: str | None = None
     data: dict[str, Any] = {}
 
-    @property
-    def is_of_breaker(self) -> bool:
-        return self.type.startswith("breaker.") and self.dependency is not None
-
 
 class Report(Struct, frozen=True):
     """What one process of a service says every few seconds. Members not listed are ignored."""

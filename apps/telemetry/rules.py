@@ -31,7 +31,6 @@ COUNTERS = (  # the columns of a window that add up
     "server_errors",
 )
 WORST_FIRST = ("open", "half_open", "closed")
-SILENT_AFTER = 3  # report intervals without a word
 LEAST_SAMPLES = 5  # calls below which a share or a quantile says nothing
 FUTURE_TOLERANCE = timedelta(seconds=60)  # of an instance's clock
 PAST_TOLERANCE = timedelta(days=7)
@@ -87,11 +86,6 @@ def floor(instant: datetime, span: int) -> datetime:
     """Start of the window of `span` seconds that `instant` lies in."""
     seconds = int(instant.timestamp())
     return datetime.fromtimestamp(seconds - seconds % span, UTC)
-
-
-def silent_before(now: datetime, report_seconds: float) -> datetime:
-    """Who was last heard before this is silent."""
-    return now - timedelta(seconds=SILENT_AFTER * report_seconds)
 
 
 def clamp(

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.conf import settings
 from django.utils.dateparse import parse_datetime
 
 from apps.core import clock
 from apps.fleet.models import Service, Usage
+from apps.fleet.selectors import lately
 from apps.publication.models import Epoch, Fragment
 from apps.publication.rules import document_revision
 from apps.telemetry import rules
@@ -108,11 +108,10 @@ class InstanceStatus:
 
 def instances_of(environment_id: int) -> list[InstanceStatus]:
     """Instances heard within a day, by service and name."""
-    now = clock.now()
-    silent_before = rules.silent_before(now, settings.REPORT_SECONDS)
+    silent_before = lately()
     states = (
         InstanceState.objects.of_environment(environment_id)
-        .filter(instance__heard_at__gte=now - SHOWN_FOR)
+        .filter(instance__heard_at__gte=clock.now() - SHOWN_FOR)
         .select_related("instance__service")
         .order_by("instance__service__slug", "instance__name", "instance_id")
     )
@@ -146,10 +145,13 @@ def requests(environment_id: int, *, seconds: int = 60) -> list[Requests]:
     ]
 
 
-def convergence(environment_id: int) -> list[Convergence]:
-    """N of M for every service of the environment, sorted by name."""
-    services = Service.objects.filter(environment_id=environment_id).order_by("slug")
-    targets = _targets(environment_id, list(services.values_list("slug", flat=True)))
+def convergence(
+    environment_id: int, services: Iterable[Service] | None = None
+) -> list[Convergence]:
+    """N of M for every service of the environment, sorted by name, or for those given."""
+    if services is None:
+        services = Service.objects.filter(environment_id=environment_id).order_by("slug")
+    targets = _targets(environment_id, [service.slug for service in services])
     epoch = Epoch.objects.order_by("-number").values_list("pk", flat=True).first()
     by_service = defaultdict(list)
     for instance in instances_of(environment_id):
@@ -207,9 +209,8 @@ def _counted(environment_id: int, seconds: int) -> tuple[dict[Name, rules.Counts
 
 def _breakers(environment_id: int) -> dict[Name, list[dict[str, Any]]]:
     """What each live instance says of its breakers, by name."""
-    heard_since = rules.silent_before(clock.now(), settings.REPORT_SECONDS)
     said = InstanceState.objects.of_environment(environment_id).filter(
-        instance__heard_at__gte=heard_since, instance__stopping=False
+        instance__heard_at__gte=lately(), instance__stopping=False
     )
     found: dict[Name, list[dict[str, Any]]] = defaultdict(list)
     for service, breakers in said.values_list("instance__service__slug", "breakers"):
@@ -223,7 +224,9 @@ def _cell(name: Name, breakers: list[dict[str, Any]], counts: rules.Counts, elap
     for breaker in breakers:
         states[breaker["state"]] += 1
     worst = rules.worst(states)
-    since = [breaker["since"] for breaker in breakers if breaker["state"] == worst]
+    since = [
+        breaker["since"] for breaker in breakers if breaker["state"] == worst and breaker["since"]
+    ]
     overrides = sorted(filter(None, (breaker["override"] for breaker in breakers)))
     return Cell(
         service=name[0],

@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from apps.core.routes import route
+from apps.telemetry.api import ConvergenceView, EventsView, ReportsView
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    route("reports", ReportsView.as_view(), name="reports"),
+    route("convergence", ConvergenceView.as_view(), name="convergence"),
+    route("events", EventsView.as_view(), name="events"),
+]

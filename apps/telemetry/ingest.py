@@ -1,0 +1,164 @@
+"""Accepted reports wait in memory and are written down once a second, or at once if they matter."""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import DataError, IntegrityError
+
+from apps.core import clock
+from apps.telemetry.counting import Arrival, Ledger
+from apps.telemetry.reports import Report
+
+log = structlog.get_logger(__name__)
+
+FULL_BYTES = 32 * 1024 * 1024  # of reports that wait; beyond it only acknowledgements are taken
+LIMIT_BYTES = 8 * FULL_BYTES  # beyond it nothing is, lest the process die with everything it holds
+RETRY_AFTER_SECONDS = 5
+REMEMBERED = 50_000  # instances whose last word is kept in memory
+MOST_ROWS = 500  # of one transaction
+COALESCE_SECONDS = 0.03  # acknowledgements that come together are written together
+
+
+@dataclass(frozen=True)
+class Word:
+    """What an instance said last: by it an acknowledgement is told from routine."""
+
+    policy: tuple[Any, ...]
+    breakers: dict[str, tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, report: Report) -> "Word":
+        refused = tuple((entry.path, entry.revision, entry.code) for entry in report.refused)
+        breakers = {
+            name: (calls.breaker.state, calls.breaker.generation, calls.breaker.mode)
+            for name, calls in report.dependencies.items()
+            if calls.breaker is not None
+        }
+        return cls((report.epoch, report.applied_revision, refused), breakers)
+
+    def adds_to(self, last: "Word | None") -> bool:
+        """Whether it says anything that `last` did not."""
+        if last is None or self.policy != last.policy:
+            return True
+        return any(last.breakers.get(name) != said for name, said in self.breakers.items())
+
+
+class Ingest:
+    """The reports this process has accepted and not yet written down.
+
+    `accept` may be called from any thread and never waits for the database. `flush` writes down
+    everything that waits; if it fails, everything it did not commit waits again.
+    """
+
+    def __init__(self, *, full_bytes: int = FULL_BYTES, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.full_bytes = full_bytes
+        self.limit_bytes = limit_bytes
+        self.wake: Callable[[], None] = lambda: None  # called when something must not wait
+        self.ledger = Ledger()
+        self._lock = threading.Lock()  # of all below
+        self._queue: deque[Arrival] = deque()
+        self._bytes = 0
+        self._is_urgent = False
+        self._words: OrderedDict[UUID, Word] = OrderedDict()
+        self._flushing = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many reports wait."""
+        return len(self._queue)
+
+    def accept(self, environment_id: int, service_id: int, report: Report, size: int) -> bool:
+        """Queue a report of `size` bytes; False if there is no room for it.
+
+        Acknowledgements (another policy, another state of a breaker, hello and goodbye) find
+        room where others do not, and are written down at once.
+        """
+        arrival = Arrival(environment_id, service_id, report, size, clock.now())
+        word = Word.of(report)
+        with self._lock:
+            is_news = report.stopping or word.adds_to(self._words.get(report.instance))
+            if self._bytes + size > (self.limit_bytes if is_news else self.full_bytes):
+                return False
+            self._remember(report.instance, word)
+            self._queue.append(arrival)
+            self._bytes += size
+            self._is_urgent = self._is_urgent or is_news
+        if is_news:
+            self.wake()
+        return True
+
+    def run(self, stopping: threading.Event) -> None:
+        """One round of the background loop."""
+        if self._is_urgent:
+            stopping.wait(COALESCE_SECONDS)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write down what waits now, in transactions of at most about 500 rows.
+
+        Raises:
+            DatabaseError: the database did not take it; what is not committed waits again.
+        """
+        with self._flushing:
+            self._is_urgent = False
+            waiting = len(self._queue)
+            while waiting > 0 and (arrivals := self._take()):
+                waiting -= len(arrivals)
+                try:
+                    self._write(arrivals)
+                except BaseException:
+                    self._put_back(arrivals)
+                    raise
+
+    def _remember(self, instance: UUID, word: Word) -> None:
+        last = self._words.pop(instance, None)
+        breakers = word.breakers if last is None else last.breakers | word.breakers
+        self._words[instance] = Word(word.policy, breakers)
+        if len(self._words) > REMEMBERED:
+            self._words.popitem(last=False)
+
+    def _take(self) -> list[Arrival]:
+        """The oldest reports, one per instance: the second waits for the first to be counted."""
+        taken: dict[UUID, Arrival] = {}
+        later: list[Arrival] = []
+        rows = 0
+        with self._lock:
+            while self._queue and rows < MOST_ROWS:
+                arrival = self._queue.popleft()
+                if arrival.report.instance in taken:
+                    later.append(arrival)
+                    continue
+                taken[arrival.report.instance] = arrival
+                rows += arrival.most_rows
+                self._bytes -= arrival.size
+            self._queue.extendleft(reversed(later))
+        return list(taken.values())
+
+    def _put_back(self, arrivals: list[Arrival]) -> None:
+        with self._lock:
+            self._queue.extendleft(reversed(arrivals))
+            self._bytes += sum(arrival.size for arrival in arrivals)
+
+    def _write(self, arrivals: list[Arrival]) -> None:
+        """Write them; if the database finds fault with a value, only its report is lost."""
+        try:
+            self.ledger.count(arrivals)
+        except (DataError, IntegrityError) as error:
+            if len(arrivals) > 1:
+                for arrival in arrivals:
+                    self._write([arrival])
+                return
+            log.exception(
+                "report.lost",
+                instance=str(arrivals[0].report.instance),
+                service_id=arrivals[0].service_id,
+                error=type(error).__name__,
+            )
+
+
+current = Ingest()
+"""What this process has accepted."""

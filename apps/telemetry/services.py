@@ -1,0 +1,193 @@
+"""Writing windows down, summing them up, letting go of them; and dependencies nobody declared."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import models, transaction
+from django.db.models import Max, Min
+from django.utils.translation import gettext as _
+
+from apps.audit import services as audit
+from apps.core import bus, clock
+from apps.core.actor import Actor, automation
+from apps.core.db import get_visible
+from apps.core.errors import NotFound, RuleBroken
+from apps.fleet import services as fleet
+from apps.fleet.models import Service, Usage
+from apps.publication import services as publication
+from apps.telemetry import rules
+from apps.telemetry.models import ROLLED_UP, BreakerEvent, Window
+
+KEPT = {  # how long windows of each span are kept
+    Window.Span.SHORT: timedelta(hours=2),
+    Window.Span.MINUTE: timedelta(days=7),
+    Window.Span.HOUR: timedelta(days=90),
+}
+EVENTS_KEPT = timedelta(days=90)
+INSTANCES_KEPT = timedelta(days=7)  # after their last word
+SETTLED = timedelta(seconds=60)  # after its end nobody adds to a window any more
+BATCH = 500  # rows of one transaction
+STEPS = ((Window.Span.SHORT, Window.Span.MINUTE), (Window.Span.MINUTE, Window.Span.HOUR))
+
+
+def uses(service_ids: Iterable[int]) -> dict[int, frozenset[str]]:
+    """Slugs of the dependencies that each of the services is known to call."""
+    found: dict[int, set[str]] = {service_id: set() for service_id in service_ids}
+    rows = Usage.objects.filter(service_id__in=found)
+    for service_id, dependency in rows.values_list("service_id", "dependency__slug"):
+        found[service_id].add(dependency)
+    return {service_id: frozenset(names) for service_id, names in found.items()}
+
+
+def reporting_service(slug: str | None, *, actor: Actor) -> Service:
+    """The service whose report it is: the token's own, else the one it names.
+
+    Raises:
+        RuleBroken: neither the token nor the report names one, or it is not a name.
+        NotFound: the token is another service's.
+        Conflict: there are too many services to add one because a report names it.
+    """
+    if actor.service_id is not None:
+        own = get_visible(Service.objects, actor=actor, pk=actor.service_id)
+        if slug not in (None, own.slug):
+            raise NotFound(_("The token is bound to another service."))
+        return own
+    if slug is None:
+        text = _("Name the service; this token is bound to none.")
+        raise RuleBroken(text, errors={"service": [text]})
+    known = Service.objects.visible_to(actor).filter(slug=slug).first()
+    discovery = automation("discovery", actor.environment_id)
+    return known or fleet.discover_service(slug, actor=discovery)
+
+
+@transaction.atomic
+def discover(service_id: int, names: set[str]) -> None:
+    """Add dependencies that reports name and nobody declared, and tell the service's document.
+
+    There may be no room for all of them, see `fleet.services.discover`.
+    """
+    service = Service.objects.get(pk=service_id)
+    found = fleet.discover(service, names)
+    if not found:
+        return
+    environment_id = service.environment_id
+    actor = automation("discovery", environment_id)
+    revision = publication.publish(
+        environment_id,
+        [publication.use_piece(service, dependency) for dependency in found],
+        actor=actor,
+        reason="seen in reports",
+    )
+    for dependency in found:
+        audit.record(
+            "dependency.discovered",
+            dependency,
+            actor=actor,
+            environment_id=environment_id,
+            after={"service": service.slug, "dependency": dependency.slug},
+            revision=revision.number,
+        )
+    bus.announce("fleet", environment_id=environment_id)
+
+
+def window(
+    boot: UUID, span: int, start: datetime, key: tuple[int, str], counts: rules.Counts
+) -> Window:
+    """The row of one service (by id) and dependency (by slug), to be written."""
+    service_id, dependency = key
+    return Window(
+        boot=boot,
+        span=span,
+        start=start,
+        service_id=service_id,
+        dependency=dependency,
+        latency=counts.latency,
+        **counts.numbers,
+    )
+
+
+def write_windows(windows: Iterable[Window]) -> None:
+    """Write rows whole, over what they held; part of a caller's transaction."""
+    Window.objects.bulk_create(
+        windows,
+        update_conflicts=True,
+        unique_fields=["span", "start", "service", "dependency", "boot"],
+        update_fields=[*rules.COUNTERS, "latency"],
+    )
+
+
+def roll_up() -> None:
+    """Sum short windows up to minutes, minutes up to hours, as far as they are settled.
+
+    Safe to run twice or in parallel: sums are computed anew from what they are made of, and
+    written over what was there.
+    """
+    for short, long in STEPS:
+        for start in _due(short, long):
+            _roll_up_one(short, long, start)
+
+
+def _due(short: int, long: int) -> list[datetime]:
+    """Starts of the long windows that are still to be summed up, oldest first."""
+    rows = Window.objects.filter(span=short)
+    settled = rules.floor(clock.now() - SETTLED, long)
+    newest = Window.objects.filter(span=long).aggregate(at=Max("start"))["at"]
+    since = newest or rows.aggregate(at=Min("start"))["at"]
+    if since is None:
+        return []
+    starts = rows.filter(start__gte=rules.floor(since, long), start__lt=settled)
+    found = {rules.floor(at, long) for at in starts.values_list("start", flat=True).distinct()}
+    return sorted(start for start in found if start != newest or not _is_whole(short, long, start))
+
+
+def _is_whole(short: int, long: int, start: datetime) -> bool:
+    """Whether every cell of the long window was written: the process may have died meanwhile."""
+    cells = _parts(short, long, start).values("service_id", "dependency").distinct()
+    return cells.count() == Window.objects.filter(span=long, start=start).count()
+
+
+def _parts(short: int, long: int, start: datetime) -> models.QuerySet[Window]:
+    end = start + timedelta(seconds=long)
+    return Window.objects.filter(span=short, start__gte=start, start__lt=end)
+
+
+def _roll_up_one(short: int, long: int, start: datetime) -> None:
+    sums: dict[tuple[int, str], rules.Counts] = defaultdict(rules.Counts)
+    rows = _parts(short, long, start).values_list(
+        "service_id", "dependency", "latency", *rules.COUNTERS
+    )
+    for service_id, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
+        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
+        sums[service_id, dependency].add(counts)
+    windows = [window(ROLLED_UP, long, start, key, sums[key]) for key in sorted(sums)]
+    for first in range(0, len(windows), BATCH):
+        with transaction.atomic():
+            write_windows(windows[first : first + BATCH])
+
+
+def prune() -> None:
+    """Let go of what is too old, in batches; what is not yet summed up stays.
+
+    Safe to run twice or in parallel.
+    """
+    now = clock.now()
+    for span, kept in KEPT.items():
+        _delete_all(Window.objects.filter(span=span, start__lt=_not_needed(span, now - kept)))
+    _delete_all(BreakerEvent.objects.filter(received_at__lt=now - EVENTS_KEPT))
+    while fleet.forget_instances(now - INSTANCES_KEPT, limit=BATCH):
+        pass
+
+
+def _not_needed(span: int, before: datetime) -> datetime:
+    """The end of what may go: `before`, or earlier if sums of it are still to be made."""
+    for short, long in STEPS:
+        if short == span:
+            return min([before, *_due(short, long)])
+    return before
+
+
+def _delete_all(rows: models.QuerySet[Window] | models.QuerySet[BreakerEvent]) -> None:
+    while found := list(rows.values_list("pk", flat=True)[:BATCH]):
+        rows.filter(pk__in=found).delete()

@@ -1,0 +1,17 @@
+"""Keeping the windows few: they are summed up and, in time, let go."""
+
+from celery import shared_task
+
+from apps.telemetry import services
+
+
+@shared_task
+def roll_up() -> None:
+    """Sum settled windows up to minutes and hours; safe to run twice or in parallel."""
+    services.roll_up()
+
+
+@shared_task
+def prune() -> None:
+    """Delete what is older than it is kept; safe to run twice or in parallel."""
+    services.prune()
