@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import urlencode
 
+import msgspec
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -16,11 +17,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
 from apps.core.actor import Actor
 from apps.core.errors import DomainError, Stale
 
 M = TypeVar("M", bound=models.Model)
+C = TypeVar("C", bound=Callable[..., Any])
 ActorOf = Callable[[HttpRequest, int | None], Actor]
 
 _actor_of: ActorOf | None = None
@@ -40,6 +43,43 @@ def actor_of(request: HttpRequest, environment_id: int | None = None) -> Actor:
     if _actor_of is None:
         raise RuntimeError("core.admin.use_actors was never called")
     return _actor_of(request, environment_id)
+
+
+def column(
+    title: str | Promise, *, badge: Mapping[str, str] | bool = False, order: str | None = None
+) -> Callable[[C], C]:
+    """A computed column of a list.
+
+    With `badge` its text is a badge; a mapping gives colours (danger, warning, success, info) to
+    values, and the method then returns `(value, text)`. `order` is the field it sorts by.
+    """
+    label = badge if isinstance(badge, bool) else dict(badge)
+    return cast("Callable[[C], C]", display(description=title, label=label or None, ordering=order))
+
+
+class StrictJSONField(forms.CharField):
+    """JSON that people type: refused in words, whatever it holds; empty is None.
+
+    Its initial value is text; see `json_text`.
+    """
+
+    widget = forms.Textarea
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        if not text.strip():
+            return None
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            raise forms.ValidationError(
+                _("This is not valid JSON: %(why)s") % {"why": error}
+            ) from error
+
+
+def json_text(value: Any) -> str:
+    """A value as people read and edit it; None is the empty text."""
+    return "" if value is None else msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
 class GuardedForm(forms.Form):
