@@ -1,11 +1,22 @@
 """The world of the tests: small functions with defaults, one per thing."""
 
+from datetime import timedelta
 from itertools import count
+from typing import Any
+from uuid import uuid4
+from typing import Any
+from uuid import uuid4
+
+from django.test import Client
+from rest_framework.test import APIClient
 
 from apps.accounts import services as accounts
-from apps.accounts.models import ApiToken, User
+from apps.accounts.models import ApiToken, Membership, User
+from apps.core import clock
 from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
-from apps.fleet.models import Dependency, Environment, Service
+from apps.degradation import services as degradation
+from apps.degradation.models import Flag
+from apps.fleet.models import Dependency, Environment, Instance, Service
 
 _numbers = count(1)
 
@@ -53,3 +64,97 @@ def token(
     return accounts.create_token(
         "test", scopes=scopes or everything, service=of, actor=actor(place)
     )
+
+
+def client(
+    where: Environment | None = None, *, scopes: list[str] | None = None, of: Service | None = None
+) -> APIClient:
+    """An API client with a token of that kind."""
+    _row, text = token(where, scopes=scopes, of=of)
+    api = APIClient()
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {text}")
+    return api
+
+
+def flag(
+    where: Environment | None = None,
+    key: str = "",
+    *,
+    kind: str = "read_only",
+    of: Service | None = None,
+    **values: Any,
+) -> Flag:
+    """A flag as a row, not engaged; nothing is published or audited."""
+    place = of.environment if of else where or environment()
+    key = key or f"flag-{next(_numbers)}"
+    return Flag.objects.create(environment=place, service=of, key=key, kind=kind, **values)
+
+
+def engaged(
+    where: Environment | None = None,
+    key: str = "",
+    *,
+    lease: timedelta | None = timedelta(minutes=30),
+    by: Actor | None = None,
+    **values: Any,
+) -> Flag:
+    """A flag that was engaged through the service, so published and audited."""
+    row = flag(where, key, **values)
+    return degradation.engage_flag(
+        row.pk,
+        version=row.version,
+        lease=lease,
+        reason="primary failing over",
+        actor=by or actor(row.environment),
+    )
+
+
+def instance(of: Service | None = None, *, ago: float = 0, stopping: bool = False) -> Instance:
+    """A process of a service, heard `ago` seconds ago."""
+    heard = clock.now() - timedelta(seconds=ago)
+    return Instance.objects.create(
+        id=uuid4(),
+        service=of or service(),
+        name="host-1",
+        started_at=heard,
+        first_heard_at=heard,
+        heard_at=heard,
+        stopping=stopping,
+    )
+
+
+def member(where: Environment | None = None, role: str = "operator") -> User:
+    """A person with a role in one environment."""
+    person = user()
+    Membership.objects.create(user=person, environment=where or environment(), role=role)
+    return person
+
+
+def browser(person: User | None = None) -> Client:
+    """A client with that person's session; without one, a superuser's."""
+    session = Client()
+    session.force_login(person or user(is_superuser=True))
+    return session
+
+
+def report(**members: Any) -> dict[str, Any]:
+    """The body of a report: a new instance's first, of one call, unless `members` say else."""
+    return {
+        "instance": str(uuid4()),
+        "name": "checkout-1",
+        "sdk": "holdfast-python/0.1.0",
+        "started_at": "2026-11-22T14:00:00Z",
+        "sequence": 1,
+        "window_seconds": 5.0,
+        "epoch": None,
+        "applied_revision": None,
+        "refused": [],
+        "dependencies": {"payments-api": calls()},
+        "events": [],
+    } | members
+
+
+def calls(**members: Any) -> dict[str, Any]:
+    """What a report says of one dependency: one success of 30 ms, unless `members` say else."""
+    breaker = {"state": "closed", "since": None, "generation": 0, "override": None}
+    return {"calls": 1, "successes": 1, "latency": {"80": 1}, "breaker": breaker} | members

@@ -54,7 +54,7 @@ class SettingSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped
         row = self.target.setting
         schema = dict(_pattern_schema(row.pattern)["properties"][row.key])
         schema["x-default"] = schema.pop("default")  # of the SDK, not of this request
-        return schema
+        return {"type": "string", **schema}  # of choices the schema names the values only
 
 
 @cache
@@ -118,8 +118,8 @@ def shapes_of(pattern: str) -> Shapes:
     settings = type(f"{name}Settings", (SettingsShape,), fields)
     given = {"settings": settings(), "reason": REASON}
     return Shapes(
-        create=type(f"{name}ConfigIn", (ScopeIn,), given),
-        change=type(f"{name}ConfigChange", (Strict,), given),
+        create=type(f"{name}ConfigIn", (ScopeIn,), {**given}),
+        change=type(f"{name}ConfigChange", (Strict,), {**given}),
         out=type(f"{name}ConfigOut", (ConfigOut,), {"settings": settings(source="values")}),
     )
 
