@@ -23,7 +23,13 @@ def differences(revision: Revision) -> list[Difference]:
     changed = Fragment.objects.filter(
         environment_id=revision.environment_id, revision=revision.number
     ).order_by("part", "service", "dependency", "name")
-    earlier = Fragment.objects.as_of(revision.environment_id, revision.number - 1)
+    earlier = Fragment.objects.as_of(revision.environment_id, revision.number - 1).filter(
+        # A superset of the pieces changed, so that not the whole environment is read.
+        part__in={fragment.part for fragment in changed},
+        service__in={fragment.service for fragment in changed},
+        dependency__in={fragment.dependency for fragment in changed},
+        name__in={fragment.name for fragment in changed},
+    )
     before = {_where(fragment): fragment.body for fragment in earlier}
     return [
         Difference(*_where(fragment), before=before.get(_where(fragment)), after=fragment.body)

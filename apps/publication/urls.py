@@ -1,3 +1,7 @@
-from django.urls import URLPattern
+from apps.core.routes import route
+from apps.publication import api
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    route("revisions", api.RevisionsView.as_view()),
+    route("revisions/<int:number>", api.RevisionView.as_view()),
+]

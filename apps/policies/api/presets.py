@@ -1,0 +1,87 @@
+"""Settings known to suit well-known dependencies."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.core.api import respond, valid
+from apps.core.permissions import actor_of, requires
+from apps.policies import rules, services
+from apps.policies.api.shapes import REASON, ScopeIn, scope_of
+from apps.policies.models import CONFIGS
+from holdfast.spec import CHECK_KINDS, PRESETS, Preset
+
+LEFT_OUT = "Settings this version cannot hold yet: applying the preset does not set them."
+
+
+class PresetCheckOut(serializers.Serializer[Any]):
+    kind = serializers.CharField(help_text=", ".join(CHECK_KINDS))
+    write_probe = serializers.BooleanField()
+
+
+class PresetOut(serializers.Serializer[Any]):
+    key = serializers.CharField()
+    title = serializers.CharField()
+    settings = serializers.DictField(child=serializers.DictField())
+    check = PresetCheckOut()
+    left_out = serializers.SerializerMethodField(help_text=LEFT_OUT)
+
+    def get_left_out(self, preset: Preset) -> list[str]:
+        return rules.left_out_of(preset.settings, CONFIGS)
+
+
+class PresetPageOut(serializers.Serializer[Any]):
+    results = PresetOut(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class ApplyIn(ScopeIn):
+    dependency = serializers.CharField(max_length=80, help_text="Slug.")
+    reason = REASON
+
+
+class AppliedConfigOut(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    pattern = serializers.CharField()
+    settings = serializers.DictField(source="values")
+    version = serializers.IntegerField()
+
+
+class AppliedOut(serializers.Serializer[services.Applied]):
+    preset = serializers.CharField(source="preset.key")
+    configs = AppliedConfigOut(many=True)
+    revision = serializers.IntegerField(
+        allow_null=True, help_text="null: everything was set already."
+    )
+    left_out = serializers.ListField(child=serializers.CharField(), help_text=LEFT_OUT)
+
+
+class PresetsView(APIView):
+    """GET /api/v1/presets → 200; 403."""
+
+    permission_classes = [requires("config:read")]
+
+    @extend_schema(responses=PresetPageOut)
+    def get(self, request: Request) -> Response:
+        """Every preset, with what it sets."""
+        return Response({"results": PresetOut(PRESETS.values(), many=True).data, "next": None})
+
+
+class PresetApplyView(APIView):
+    """POST /api/v1/presets/{name}/apply → 200; 400, 403, 404."""
+
+    permission_classes = [requires("config:write")]
+
+    @extend_schema(request=ApplyIn, responses=AppliedOut)
+    def post(self, request: Request, name: str) -> Response:
+        """Set a preset's settings for a dependency, or for one service's calls to it."""
+        body = valid(ApplyIn, request.data)
+        actor = actor_of(request)
+        applied = services.apply_preset(
+            name, scope=scope_of(body, actor), reason=body["reason"], actor=actor
+        )
+        return respond(AppliedOut(applied))
