@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import uuid
+from email.utils import formatdate
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
@@ -12,17 +13,18 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
-from apps.delivery.streams import PATH as STREAM_PATH  # noqa: E402
-from apps.delivery.streams import Streams  # noqa: E402
-from apps.live.routing import websockets  # noqa: E402
+import structlog  # noqa: E402
 from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
 from apps.core import bus, loops  # noqa: E402
+from apps.delivery.streams import PATH as STREAM_PATH  # noqa: E402
+from apps.delivery.streams import Streams  # noqa: E402
+from apps.live.routing import websockets  # noqa: E402
 from controlplane.celery import app as celery_app  # noqa: E402
 from controlplane.embedded import EmbeddedCelery  # noqa: E402
 
-_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,64}$")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Application:
@@ -39,11 +41,14 @@ class Application:
         if scope["type"] == "lifespan":
             await self.lifespan(receive, send)
             return
-        scope = {**scope, "headers": with_request_id(scope["headers"])}
+        request_id, headers = with_request_id(scope["headers"])
+        scope = {**scope, "headers": headers}
+        send = send if scope["type"] == "websocket" else completed(send, request_id)
         if scope["type"] == "websocket":
             await websockets(scope, receive, send)
         elif STREAM_PATH.match(scope["path"]):
-            await self.streams(scope, receive, send)
+            with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+                await self.streams(scope, receive, send)
         else:
             await self.http(scope, receive, send)
 
@@ -61,6 +66,7 @@ class Application:
 
     async def start(self) -> None:
         bus.get().attach(asyncio.get_running_loop())
+        self.streams.start()
         loops.start_all()
         if settings.EMBEDDED:
             self.background = EmbeddedCelery(celery_app)
@@ -72,22 +78,43 @@ class Application:
 
     async def stop(self) -> None:
         await self.drain()
+        self.streams.stop()
         if self.background is not None:
             await asyncio.to_thread(self.background.stop)
         await asyncio.to_thread(loops.stop_all)
         bus.get().attach(None)
 
 
-def with_request_id(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers with exactly one well-formed X-Request-ID: the caller's, or one of ours.
+Headers = list[tuple[bytes, bytes]]
+
+
+def with_request_id(headers: Headers) -> tuple[bytes, Headers]:
+    """The request's id and its headers with that id: the caller's if well-formed, or one of ours.
 
     Logs, audit entries, tasks and sockets of the request carry it, so nothing else may be in it.
     """
     given = [value for name, value in headers if name == b"x-request-id"]
     own = uuid.uuid4().hex.encode()
-    keep = given[0] if len(given) == 1 and _REQUEST_ID.match(given[0]) else own
+    keep = given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else own
     rest = [(name, value) for name, value in headers if name != b"x-request-id"]
-    return [*rest, (b"x-request-id", keep)]
+    return keep, [*rest, (b"x-request-id", keep)]
+
+
+def completed(send: Any, request_id: bytes) -> Any:
+    """`send` that puts the request's id into the answer, and a Date where it has none.
+
+    The server adds no Date itself: policies carry the one their leases are counted from.
+    """
+
+    async def complete(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            if not any(name.lower() == b"date" for name, _value in headers):
+                headers.append((b"date", formatdate(usegmt=True).encode()))
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return complete
 
 
 application = Application()

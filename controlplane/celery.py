@@ -14,6 +14,7 @@ app.steps["worker"].add(DjangoStructLogInitStep)
 app.autodiscover_tasks()
 
 app.conf.beat_schedule = {
+    "pulse": {"task": "controlplane.tasks.pulse", "schedule": 5.0},
     "end leases of flags": {"task": "apps.degradation.tasks.end_due_flags", "schedule": 1.0},
     "end leases of overrides": {"task": "apps.policies.tasks.end_due_overrides", "schedule": 1.0},
     "roll up telemetry": {"task": "apps.telemetry.tasks.roll_up", "schedule": 60.0},

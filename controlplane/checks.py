@@ -27,7 +27,7 @@ def deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="holdfast.E002",
             )
         )
-    if settings.EMBEDDED and settings.CELERY_BROKER_URL != "memory://":
+    if settings.EMBEDDED and not settings.CELERY_BROKER_URL.startswith("memory:"):
         found.append(
             Error(
                 "A Celery broker is set, but the server runs embedded, with its worker inside.",

@@ -30,7 +30,9 @@ def config(log_format: str) -> dict[str, Any]:
     if log_format == "json":
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        render = [structlog.dev.ConsoleRenderer()]
+        # Its default traceback prints local variables, and with them tokens.
+        plain = structlog.dev.plain_traceback
+        render = [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -50,5 +52,8 @@ def config(log_format: str) -> dict[str, Any]:
             "httpx": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
             "celery.beat": {"level": "WARNING"},
+            # Several tasks a second start and end well; one that fails is an error of its own.
+            "celery.worker.strategy": {"level": "WARNING"},
+            "django_structlog.celery": {"level": "WARNING"},
         },
     }

@@ -123,6 +123,7 @@ TEMPLATES = [
 DB_POOL_SIZE = env.int("DB_POOL_SIZE", 10)
 DB_MAX_OVERFLOW = env.int("DB_MAX_OVERFLOW", 10)
 if ON_SQLITE:
+    VAR_DIR.mkdir(parents=True, exist_ok=True)
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # take the write lock at BEGIN, so that it is waited for
         "timeout": 20,  # seconds a writer waits for the lock
@@ -157,7 +158,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "admin:login"
 
 # --- Background work ----------------------------------------------------------------------------
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", RABBITMQ_URL or REDIS_URL or "memory://")
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", RABBITMQ_URL or REDIS_URL or "memory://localhost")
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -250,4 +251,5 @@ LOG_FORMAT = env.str("LOG_FORMAT", "console" if EMBEDDED else "json")
 LOGGING = logs.config(LOG_FORMAT)
 structlog.configure(**logs.STRUCTLOG)
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # controlplane.asgi lets only good ones through
 SILENCED_SYSTEM_CHECKS: list[str] = []

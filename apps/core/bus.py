@@ -8,7 +8,9 @@ loop, handed over with `call_soon_threadsafe`: the loop may be idle in another t
 
 import asyncio
 import json
+import socket
 import threading
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,13 +20,19 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import transaction
+from redis.backoff import NoBackoff
 from redis.client import PubSub
+from redis.retry import Retry
 
 log = structlog.get_logger(__name__)
 
 Callback = Callable[[dict[str, Any]], None]
 GIVE_UP_SECONDS = 0.2  # a hung Redis must not turn a committed change into an error
+PAUSE_SECONDS = 1.0  # after that, the commits of the next second do not even try
+LISTEN_SECONDS = 5.0  # without a sign of life from Redis before we connect anew
 CHANNEL = "holdfast.news"
+# Linux gives a connection up when what we sent (the ping) was not acknowledged for so long.
+_UNACKNOWLEDGED = {socket.TCP_USER_TIMEOUT: 10_000} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
 
 
 class Bus:
@@ -36,13 +44,25 @@ class Bus:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._redis = None
+        self._silent_until = 0.0  # by the monotonic clock
         if redis_url:
+            # The library would try again for seconds; here the next message is the next try.
+            once = Retry(NoBackoff(), 0)
             self._redis = redis.Redis.from_url(
                 redis_url,
                 socket_timeout=GIVE_UP_SECONDS,
                 socket_connect_timeout=GIVE_UP_SECONDS,
+                retry=once,
             )
-            self._listening = redis.Redis.from_url(redis_url, socket_connect_timeout=2.0)
+            self._listening = redis.Redis.from_url(
+                redis_url,
+                socket_timeout=LISTEN_SECONDS,
+                socket_connect_timeout=2.0,
+                health_check_interval=LISTEN_SECONDS,  # a ping, so that a dead peer is noticed
+                socket_keepalive=True,
+                socket_keepalive_options=_UNACKNOWLEDGED,
+                retry=once,
+            )
 
     def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Run callbacks on `loop` from now on; None: in the announcer's thread."""
@@ -70,12 +90,13 @@ class Bus:
     def send(self, topic: str, data: dict[str, Any]) -> None:
         """Tell now. Never raises for an unreachable Redis: the two-second look heals it."""
         self._hand_over(topic, data)
-        if self._redis is None:
+        if self._redis is None or time.monotonic() < self._silent_until:
             return
         message = json.dumps({"origin": self.origin, "topic": topic, "data": data})
         try:
             self._redis.publish(CHANNEL, message)
         except redis.RedisError as error:
+            self._silent_until = time.monotonic() + PAUSE_SECONDS
             log.warning("bus.send_failed", topic=topic, error=type(error).__name__)
 
     def listen(self, stopping: threading.Event) -> None:

@@ -1,6 +1,9 @@
 """`manage.py serve`: the web server, with its signals and its draining."""
 
-import contextlib
+import resource
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -8,16 +11,35 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
 GRACE_SECONDS = 10  # for requests that are under way when the server is told to stop
+FILES_WANTED = 65_536  # each stream is an open file
+FEW_FILES = 4_096
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that says goodbye to streams before it closes its doors."""
+    """Uvicorn that says goodbye to streams before it closes its doors, and then exits with 0."""
 
     async def shutdown(self, sockets: Any = None) -> None:
         from controlplane.asgi import application
 
         await application.drain()
         await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Stop on SIGINT and SIGTERM; uvicorn would then die of the signal it has obeyed."""
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """The first signal drains, a second one of any kind does not wait for clients."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
 
 
 class Command(BaseCommand):
@@ -32,6 +54,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["no_static"]:
             call_command("collectstatic", interactive=False, verbosity=0)
+        if (files := raise_open_files()) < FEW_FILES:
+            self.stderr.write(
+                f"Only {files} files may be open, so at most about {files // 2} streams. "
+                "Raise the limit (ulimit -n, LimitNOFILE=) before serving more."
+            )
         config = uvicorn.Config(
             "controlplane.asgi:application",
             host=options["host"],
@@ -39,12 +66,21 @@ class Command(BaseCommand):
             log_config=None,
             access_log=False,
             server_header=False,
+            date_header=False,  # our application adds it, where the answer has none of its own
             lifespan="on",
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ws_max_size=64 * 1024,
         )
-        server = Server(config)
         self.stdout.write(f"Holdfast is at http://{options['host']}:{options['port']}/")
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
-            server.run()
+        Server(config).run()
+
+
+def raise_open_files() -> int:
+    """Raise the limit on open files as far as it goes; returns what it is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return FILES_WANTED if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
