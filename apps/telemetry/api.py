@@ -115,6 +115,8 @@ class EventsQuery(Strict):
 
 class EventOut(serializers.ModelSerializer[BreakerEvent]):
     service = serializers.CharField(source="service.slug")
+    from_state = serializers.CharField(help_text="closed, open, half_open or empty.")
+    to_state = serializers.CharField(help_text="closed, open, half_open or empty.")
 
     class Meta:
         model = BreakerEvent
