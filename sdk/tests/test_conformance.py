@@ -26,7 +26,7 @@ def load(file: str) -> Any:
     return json.loads((FOLDER / f"{file}.json").read_text(encoding="utf-8"))
 
 
-def cases(file: str, having: str = "name") -> Any:
+def cases(file: str, having: str = "name") -> pytest.MarkDecorator:
     chosen = [case for case in load(file)["cases"] if having in case]
     assert chosen, f"{file}.json has no case with {having}"
     return pytest.mark.parametrize("case", chosen, ids=lambda case: case["name"])

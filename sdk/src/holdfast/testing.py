@@ -18,6 +18,7 @@ from typing import Any
 from holdfast import spec
 from holdfast._document import Received, parse
 from holdfast._engine import Engine
+from holdfast.client import Holdfast
 from holdfast.clock import Clock
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -64,17 +65,23 @@ class FakeClock(Clock):
         await asyncio.sleep(0)
 
 
-class LocalHoldfast(Engine):
+class LocalHoldfast(Holdfast):
     """A whole Holdfast in memory: what an operator does to a real one, done by method calls.
 
-    Guards, flags, `explain`, `stats` and the rest are the real ones. Values are checked as those
-    of a server are: what would be refused raises `ValueError`.
+    Everything else is the real thing, and may be handed to whatever takes a `Holdfast`. It never
+    starts a thread nor opens a connection. Values are checked as those of a server are: what
+    would be refused raises `ValueError`.
+
+    Attributes:
+        fake_clock: Moves when told to.
     """
 
     def __init__(self, clock: FakeClock | None = None, *, rand: float = 0.5) -> None:
         """`rand` is the answer of every roll of the dice: 0.5 makes the jitter of opening 0."""
+        super().__init__()
+        self.close()  # before its first use: from now on nothing can start
         self.fake_clock = clock or FakeClock()
-        super().__init__(self.fake_clock, defaults={}, instance="test", rand=lambda: rand)
+        self._engine = Engine(self.fake_clock, defaults={}, instance="test", rand=lambda: rand)
         self._revision = 0
         self._flags: dict[str, dict[str, Any]] = {}
         self._policies: dict[str, dict[str, Any]] = {}
@@ -134,6 +141,14 @@ class LocalHoldfast(Engine):
         self._flags[flag] = entry
         self._publish()
 
+    def set_stale(self, stale: bool = True) -> None:
+        """Let Holdfast be silent for too long, or be heard again."""
+        self._engine.set_stale(stale)
+
+    def collect(self) -> dict[str, Any]:
+        """What the next report would say: counts since the last time, states, events."""
+        return self._engine.collect()
+
     def end(self, flag: str) -> None:
         """Switch a flag off; no harm if it is not on."""
         self._flags.pop(flag, None)
@@ -154,7 +169,8 @@ class LocalHoldfast(Engine):
         }
         document = parse(body)
         clock = self.fake_clock
-        self.apply(document, Received(server_time=clock.wall(), monotonic=clock.monotonic()))
+        received = Received(server_time=clock.wall(), monotonic=clock.monotonic())
+        self._engine.apply(document, received)
 
 
 def _check(problems: tuple[spec.Problem, ...]) -> None:
