@@ -1,7 +1,10 @@
 """What the server's tests share: databases, real servers, a browser."""
 
+from collections.abc import Iterator
+
 import pytest
 from django.conf import settings
+from django.test import TransactionTestCase
 
 from tests.servers import browser, postgresql_url, rabbitmq_url, redis_url
 
@@ -21,3 +24,19 @@ def django_db_modify_db_settings(
     if database["ENGINE"].endswith("sqlite3"):
         file = tmp_path_factory.mktemp("database") / "test.sqlite3"
         database.setdefault("TEST", {})["NAME"] = str(file)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def flush_past_the_audit_triggers() -> Iterator[None]:
+    """Transactional tests end with a flush, which the audit log's triggers would refuse."""
+    from apps.audit import triggers  # needs Django's settings, so not before pytest-django is up
+
+    flush = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]  # Django's own
+
+    def flush_with_triggers_lifted(case: TransactionTestCase) -> None:
+        with triggers.lifted():
+            flush(case)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", flush_with_triggers_lifted)
+        yield

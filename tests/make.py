@@ -4,8 +4,6 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 from uuid import uuid4
-from typing import Any
-from uuid import uuid4
 
 from django.test import Client
 from rest_framework.test import APIClient
