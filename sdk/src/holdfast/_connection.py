@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,8 +96,11 @@ class Connection:
 
     def end_close(self, seconds: float) -> None:
         """Wait for what `begin_close` began, at most `seconds`."""
+        deadline = time.monotonic() + seconds
         self._closed.wait(seconds)
         self._reporting.stop()
+        for worker in (self._reporting, self._polling, self._streaming):
+            worker.join(max(0.0, deadline - time.monotonic()))
         self.transport.close()
 
     @property

@@ -88,6 +88,7 @@ class Transport:
         self._timing = timing or Timing()
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Transport to {self._settings.url}>"
@@ -137,8 +138,9 @@ class Transport:
             yield EventStream(response, asked_at)
 
     def close(self) -> None:
-        """Give the connections back; the next request would open new ones."""
+        """Close the connections; no request can be made any more."""
         with self._lock:
+            self._is_closed = True
             client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -178,6 +180,8 @@ class Transport:
 
     def _http(self) -> "httpx.Client":
         with self._lock:
+            if self._is_closed:
+                raise TransportFailed("Closed")
             if self._client is None:
                 self._client = self._connected()
             return self._client

@@ -1,0 +1,1 @@
+"""Integrations with frameworks; each is imported only by those who use it."""
