@@ -22,6 +22,8 @@ from holdfast.clock import Clock
 log = logging.getLogger("holdfast")
 
 MOST_EVENTS = 200  # of one report
+MOST_REFUSED = 50
+MOST_BYTES = 1024 * 1024  # the server answers 413 beyond it
 _KEPT_EVENTS = 1_000  # while reports cannot be delivered; the oldest go first
 _DROPPED = frozenset({400, 413, 422})  # repeating it would be refused again
 
@@ -220,7 +222,16 @@ class Reporter:
             report["requests"] = requests
         if stopping:
             report["stopping"] = True
-        return msgspec.json.encode(report)
+        return self._fitting(report)
+
+    def _fitting(self, report: dict[str, Any]) -> bytes:
+        """The report, without its bulk if need be: what it acknowledges matters more."""
+        body = msgspec.json.encode(report)
+        for member in ("events", "dependencies"):
+            if len(body) > MOST_BYTES:
+                log.warning("holdfast: a report was too large; its %s are lost", member)
+                body = msgspec.json.encode({**report, "events": [], member: type(report[member])()})
+        return body
 
     def _fixed_members(self) -> dict[str, str]:
         who = self._identity
@@ -243,7 +254,7 @@ def _policy_members(feed: Feed) -> dict[str, Any]:
         "epoch": None if applied is None else applied.epoch,
         "applied_revision": None if applied is None else applied.revision,
         "applied_at": None if applied is None else utc(applied.applied_at),
-        "refused": feed.refused(),
+        "refused": feed.refused()[:MOST_REFUSED],
     }
 
 

@@ -139,6 +139,31 @@ class TestContent:
         assert [len(report["events"]) for report in world.server.reports] == [200, 200, 50]
         assert [one for report in world.server.reports for one in report["events"]] == events
 
+    @pytest.mark.parametrize(
+        ("member", "bulk"),
+        [
+            ("events", {"dependencies": {}, "events": [{"text": "x" * 20_000}] * 100}),
+            ("dependencies", {"dependencies": {"d" * 200 + str(n): {} for n in range(9_000)}}),
+        ],
+        ids=["events", "dependencies"],
+    )
+    def test_a_report_too_large_for_the_server_still_acknowledges(
+        self, world: World, member: str, bulk: dict[str, Any]
+    ) -> None:
+        world.apply(document(7))
+        world.engine.collected = {"events": []} | bulk
+
+        report = world.report()
+
+        assert report["applied_revision"] == 7
+        assert not report[member]
+
+    def test_refusals_are_bounded(self, world: World) -> None:
+        broken = {f"flag-{number}": flag() | {"kind": "unheard_of"} for number in range(500)}
+        world.apply(document(7, flags=broken))
+
+        assert len(world.report()["refused"]) == 50
+
     def test_a_services_own_requests_are_counted(self, world: World) -> None:
         for status, seconds in [(200, 0.01), (404, 0.01), (503, 2.0)]:
             world.requests.count(status, seconds)
