@@ -14,9 +14,10 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from apps.audit.models import Entry
 from apps.core import bus, clock
+from apps.fleet import services as fleet_services
 from apps.fleet.models import Instance, Service, Usage
 from apps.publication.models import Fragment
-from apps.telemetry import counting, services
+from apps.telemetry import counting, rules
 from apps.telemetry.ingest import Ingest
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
 from tests import make
@@ -143,8 +144,8 @@ class TestFailures:
         ingest = Ingest()
         accept(ingest, service, report(1))
         accept(ingest, service, make.report(name="odd"))
-        heard = counting.fleet.hear
-        monkeypatch.setattr(counting.fleet, "hear", _choosy(heard))
+        heard = fleet_services.hear
+        monkeypatch.setattr(fleet_services, "hear", _choosy(heard))
 
         ingest.flush()
 
@@ -212,7 +213,7 @@ class TestStates:
         )  # fmt: skip
         ingested(service, report(1, dependencies={"payments-api": calls}))
 
-        names = services.rules.COUNTERS[:-2]
+        names = rules.COUNTERS[:-2]
         assert Window.objects.values_list(*names).get() == (
             *(1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 7, 14, 15, 16, 17, 18, 19),
         )
