@@ -122,7 +122,8 @@ def note_uses(token_ids: list[int]) -> None:
 
 @transaction.atomic
 def create_user(username: str, *, password: str, is_superuser: bool = False, actor: Actor) -> User:
-    """Add a person; raises RuleBroken for a weak password, Conflict for a name in use."""
+    """Add a person; raises RuleBroken for a weak password or no name, Conflict for one in use."""
+    _check_username(username)
     user = User(username=username, is_staff=True, is_superuser=is_superuser)
     _set_password(user, password)
     try:
@@ -204,6 +205,15 @@ def _user(user_id: int) -> User:
     if user is None:
         raise NotFound(_("There is no such person."))
     return user
+
+
+def _check_username(username: str) -> None:
+    try:
+        User._meta.get_field("username").clean(username, None)
+    except ValidationError as error:
+        raise RuleBroken(
+            _("This is no user name."), errors={"username": list(error.messages)}
+        ) from error
 
 
 def _set_password(user: User, password: str) -> None:

@@ -185,7 +185,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
     def creation_page(self, request: HttpRequest, name: str) -> HttpResponse:
         """GET and POST of the page that makes something new."""
         change = self.creations[name]
-        if not self._may_somewhere(request, change.scope):
+        if not self.may_somewhere(request, change.scope):
             raise PermissionDenied(change.scope)
         return self._page(request, change, None)
 
@@ -221,6 +221,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
                 "opts": self.opts,
                 "title": change.title,
                 "result": result,
+                "address": request.build_absolute_uri("/").rstrip("/"),
                 "back": self._back(None),
             }
             page = TemplateResponse(request, change.reveal, context)
@@ -301,7 +302,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             "offered": [
                 (reverse(f"admin:{options.app_label}_{options.model_name}_{name}"), change)
                 for name, change in self.creations.items()
-                if self._may_somewhere(request, change.scope)
+                if self.may_somewhere(request, change.scope)
             ],
             **(extra_context or {}),
         }
@@ -323,7 +324,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
         ]
 
     @staticmethod
-    def _may_somewhere(request: HttpRequest, scope: str) -> bool:
+    def may_somewhere(request: HttpRequest, scope: str) -> bool:
         """Whether the person has `scope` in any environment they see."""
         everywhere = actor_of(request)
         return everywhere.may(scope) or any(
