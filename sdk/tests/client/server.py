@@ -29,7 +29,8 @@ class Fault:
     """What one answer does instead of being right.
 
     Attributes:
-        kind: status, garbage, truncated_gzip, truncated_body, bomb, hang, drop, redirect.
+        kind: status, garbage, truncated_gzip, truncated_body, bomb, brotli, drip, hang, drop,
+            redirect.
         status: For `status`.
         headers: Sent with `status`.
     """
@@ -245,6 +246,9 @@ class PolicyServer:
     def hang(self) -> None:
         self._released.wait(60)
 
+    def pause(self, seconds: float) -> None:
+        self._released.wait(seconds)
+
     def is_released(self) -> bool:
         return self._released.is_set()
 
@@ -364,6 +368,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"meta":')
         self.do_drop(fault)
+
+    def do_brotli(self, fault: Fault) -> None:
+        self.reply(200, {"Content-Encoding": "br"}, b"\x0b\x02\x80{}\x03")
+
+    def do_drip(self, fault: Fault) -> None:
+        """Byte after byte, each well within any read timeout, and never to the end."""
+        self.send_response_only(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        while not self.world.is_released() and not self.is_deserted():
+            self.wfile.write(b" ")
+            self.world.pause(0.02)
 
     def do_redirect(self, fault: Fault) -> None:
         self.reply(302, {"Location": "/api/v1/elsewhere"}, b"")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.__main__ import main
 from holdfast._doctor import Finding, cache_finding, examine
 from holdfast._settings import Settings, Timing
 from sdk.tests.client.server import Fault, PolicyServer
@@ -169,6 +170,23 @@ class TestCommand:
 
         assert done.returncode == 1
         assert "fail  server" in done.stdout
+
+
+class TestMain:
+    def test_it_prints_each_finding_and_fails_with_the_first_failure(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        code = main(["doctor", "--url", "nonsense", "--cache-dir", str(tmp_path)])
+
+        lines = capsys.readouterr().out.splitlines()
+        assert code == 1
+        assert [line.split()[:2] for line in lines] == [["fail", "settings"], ["ok", "cache"]]
+
+    def test_a_command_is_required(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main([])
+
+        assert "doctor" in capsys.readouterr().err
 
 
 def test_importing_the_spec_imports_no_http_client_and_starts_no_thread() -> None:

@@ -1,6 +1,7 @@
 """Polling: its pace, and what every kind of failure does to it and to the policy."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,16 @@ from holdfast._poll import Poller
 from holdfast._settings import Timing
 from holdfast._transport import Transport
 from sdk.tests.client.server import Fault, PolicyServer
-from sdk.tests.client.world import SERVER_TIME, FakeClock, RecordingEngine, document, settings
+from sdk.tests.client.world import (
+    OTHER_EPOCH,
+    SERVER_TIME,
+    FakeClock,
+    RecordingEngine,
+    document,
+    encode,
+    received,
+    settings,
+)
 
 POLL_SECONDS = 10.0
 
@@ -105,6 +115,24 @@ class TestPace:
         world.poller.refetch()
 
         assert world.poller.step() == 1.0
+
+    def test_a_reply_of_an_epoch_already_left_is_verified_by_another_poll(
+        self, world: World
+    ) -> None:
+        world.poller.step()
+        overtaken = encode(document(8, epoch=OTHER_EPOCH))
+        world.feed.offer(
+            overtaken,
+            etag=None,
+            asked_at=world.clock.now,
+            received=received(world.clock),
+        )
+        assert world.feed.applied is not None
+        world.feed.applied = replace(world.feed.applied, adopted_at=world.clock.now + 60.0)
+
+        wait = world.wait_and_step(POLL_SECONDS)
+
+        assert (wait, world.engine.revisions) == (0.0, [1, 8])
 
     def test_the_next_event_is_staleness_when_that_comes_first(self, world: World) -> None:
         world.server.publish(document(1, stale_after=3))

@@ -76,6 +76,31 @@ class TestFetch:
         assert transport.fetch_policy().status == 302
         assert len(server.seen) == 1
 
+    def test_after_its_close_nothing_is_asked_any_more(
+        self, server: PolicyServer, transport: Transport
+    ) -> None:
+        transport.close()
+
+        with pytest.raises(TransportFailed, match="Closed"):
+            transport.fetch_policy()
+        assert server.seen == []
+
+    def test_a_dripping_server_does_not_hold_the_thread(self, server: PolicyServer) -> None:
+        server.faults = [Fault("drip")]
+        transport = Transport(settings(server.url), "i", FakeClock(), Timing(request_seconds=0.3))
+
+        with pytest.raises(TransportFailed, match="TooSlow"):
+            transport.fetch_policy()
+        transport.close()
+
+    def test_an_encoding_nobody_asked_for_is_a_failure(
+        self, server: PolicyServer, transport: Transport
+    ) -> None:
+        server.faults = [Fault("brotli")]
+
+        with pytest.raises(TransportFailed, match="UnknownEncoding"):
+            transport.fetch_policy()
+
 
 class TestReport:
     def test_a_large_report_travels_compressed(
