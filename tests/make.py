@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
+from django.db import transaction
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -15,6 +16,9 @@ from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
 from apps.degradation import services as degradation
 from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment, Instance, Service
+from apps.publication import services as publication
+from apps.publication.models import Part, Revision
+from apps.publication.services import Piece
 
 _numbers = count(1)
 
@@ -153,6 +157,46 @@ def report(**members: Any) -> dict[str, Any]:
 
 
 def calls(**members: Any) -> dict[str, Any]:
-    """What a report says of one dependency: one success of 30 ms, unless `members` say else."""
+    """What a report says of one dependency: one success of 115 ms, unless `members` say else."""
     breaker = {"state": "closed", "since": None, "generation": 0, "override": None}
     return {"calls": 1, "successes": 1, "latency": {"80": 1}, "breaker": breaker} | members
+
+
+def publish(where: Environment, *pieces: Piece) -> Revision:
+    """A revision of these pieces, published as a service function would."""
+    with transaction.atomic():
+        return publication.publish(where.pk, pieces, actor=actor(where), reason="a test")
+
+
+def setting(pattern: str, body: Any, service: str = "", dependency: str = "") -> Piece:
+    """Settings of a pattern, for everything unless service or dependency say less."""
+    return Piece(Part.SETTING, body, service=service, dependency=dependency, name=pattern)
+
+
+def use(service: str, dependency: str) -> Piece:
+    """That a service calls a dependency."""
+    return Piece(Part.USE, {}, service=service, dependency=dependency)
+
+
+def flag_piece(key: str, service: str = "", **members: Any) -> Piece:
+    """An engaged flag as it is published; read_only of the whole environment unless told."""
+    entry = {
+        "kind": "read_only",
+        "scope": "service" if service else "environment",
+        "dependencies": None,
+        "enabled": True,
+        "value": None,
+        "percentage": 100.0,
+        "reason": "primary failing over",
+        "set_by": "ana",
+        "set_at": "2026-11-22T14:00:00Z",
+        "expires_at": None,
+        "on_stale": "hold",
+    }
+    return Piece(Part.FLAG, entry | members, service=service, name=key)
+
+
+def override_piece(mode: str, service: str = "", dependency: str = "payments-api") -> Piece:
+    """An override of one dependency, everywhere unless a service is named."""
+    entry = {"mode": mode, "reason": "flapping", "expires_at": None, "set_by": "ana", "id": 1}
+    return Piece(Part.OVERRIDE, entry, service=service, dependency=dependency)

@@ -1,0 +1,277 @@
+"""What the wall and the console read: cells, own traffic, N of M, events."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from apps.core import clock
+from apps.fleet.models import Service
+from apps.publication.models import Part
+from apps.publication.services import Piece, current_epoch
+from apps.telemetry import selectors
+from apps.telemetry.selectors import Cell, Convergence
+from tests import make
+from tests.telemetry.arrivals import ingested
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def noon() -> Iterator[None]:
+    with clock.use(lambda: NOON):
+        yield
+
+
+@pytest.fixture
+def service() -> Service:
+    return make.service(slug="checkout")
+
+
+def breaker(state: str, since: datetime = NOON, **members: Any) -> dict[str, Any]:
+    return make.calls(breaker={"state": state, "since": since.isoformat()} | members)
+
+
+def calling(**calls: Any) -> dict[str, Any]:
+    """A report of calls of payments-api."""
+    return make.report(dependencies={"payments-api": make.calls(**calls)})
+
+
+def cell(service: Service) -> Cell:
+    return selectors.cells(service.environment_id)[0]
+
+
+class TestCells:
+    def test_rates_cover_the_last_minute(self, service: Service) -> None:
+        calls = calling(calls=120, successes=90, failures=10, latency={"80": 90, "120": 10})
+        ingested(service, calls)
+
+        found = cell(service)
+
+        assert (found.calls, found.calls_per_second, found.samples) == (120, 2.0, 100)
+        assert found.error_rate == pytest.approx(0.1)
+        assert found.p95 is not None
+        assert found.p95 > 0.5
+
+    def test_processes_and_instances_are_merged(self, service: Service) -> None:
+        ingested(service, calling(calls=1), calling(calls=2))
+        ingested(service, calling(calls=4))
+
+        assert cell(service).calls == 7
+
+    def test_few_samples_say_nothing(self, service: Service) -> None:
+        ingested(service, calling(calls=4, successes=3, failures=1, latency={"80": 4}))
+
+        assert (cell(service).samples, cell(service).error_rate, cell(service).p95) == (
+            4,
+            None,
+            None,
+        )
+
+    def test_old_windows_are_left_out(self, service: Service) -> None:
+        with clock.use(lambda: NOON - timedelta(seconds=70)):
+            ingested(service, calling(calls=5))
+
+        assert cell(service).calls == 0
+
+    def test_worst_state_of_live_instances_is_shown(self, service: Service) -> None:
+        earlier = NOON - timedelta(seconds=9)
+        ingested(
+            service,
+            make.report(dependencies={"payments-api": breaker("closed")}),
+            make.report(dependencies={"payments-api": breaker("open", NOON)}),
+            make.report(dependencies={"payments-api": breaker("open", earlier)}),
+            make.report(dependencies={"payments-api": breaker("half_open")}),
+        )
+
+        found = cell(service)
+
+        assert (found.state, found.since) == ("open", earlier)
+        assert found.states == {"closed": 1, "open": 2, "half_open": 1}
+
+    def test_instances_that_left_do_not_colour_the_cell(self, service: Service) -> None:
+        is_open = {"payments-api": breaker("open")}
+        ingested(service, make.report(dependencies=is_open, stopping=True))
+        with clock.use(lambda: NOON - timedelta(seconds=16)):
+            ingested(service, make.report(dependencies=is_open))
+
+        assert (cell(service).state, cell(service).states) == ("closed", {})
+
+    @pytest.mark.parametrize("override", ["force_open", {"mode": "force_open", "reason": "x"}])
+    def test_override_in_force_is_shown(self, service: Service, override: Any) -> None:
+        forced = breaker("closed", override=override)
+        ingested(service, make.report(dependencies={"payments-api": forced}))
+
+        assert cell(service).override == "force_open"
+
+    def test_dependency_without_traffic_is_shown(self, service: Service) -> None:
+        ingested(service, calling(calls=0, successes=0, latency={}, breaker=None))
+
+        assert (cell(service).dependency, cell(service).calls) == ("payments-api", 0)
+
+    def test_other_environments_stay_out(self, service: Service) -> None:
+        ingested(service, calling())
+
+        assert selectors.cells(make.environment().pk) == []
+
+
+class TestRequests:
+    def test_own_traffic(self, service: Service) -> None:
+        own = {"count": 60, "4xx": 6, "5xx": 3, "latency": {"80": 60}}
+        ingested(service, make.report(dependencies={}, requests=own))
+
+        found = selectors.requests(service.environment_id)[0]
+
+        assert (found.service, found.count, found.per_second) == ("checkout", 60, 1.0)
+        assert (found.client_errors, found.server_errors) == (6, 3)
+        assert found.error_rate == pytest.approx(0.05)
+        assert found.p95 == pytest.approx(0.115, rel=0.05)
+
+    def test_calls_of_dependencies_are_not_own_traffic(self, service: Service) -> None:
+        ingested(service, calling())
+
+        assert selectors.requests(service.environment_id) == []
+
+
+class TestConvergence:
+    @pytest.fixture
+    def target(self, service: Service) -> int:
+        """Revision of something published for everybody."""
+        piece = Piece(Part.FLAG, {"kind": "read_only"}, name="read-only")
+        return make.publish(service.environment, piece).number
+
+    def applied(self, revision: int | None, **members: Any) -> dict[str, Any]:
+        epoch = str(current_epoch().pk)
+        return make.report(dependencies={}, epoch=epoch, applied_revision=revision) | members
+
+    def seen(self, service: Service) -> Convergence:
+        return selectors.convergence(service.environment_id)[0]
+
+    def test_n_of_m(self, service: Service, target: int) -> None:
+        ingested(
+            service,
+            self.applied(target, name="a"),
+            self.applied(target - 1, name="b"),
+            self.applied(None, epoch=None, name="c"),
+        )
+
+        found = self.seen(service)
+
+        assert (found.target_revision, found.applied, found.total) == (target, 1, 3)
+        assert found.laggards == ["b", "c"]
+
+    def test_newer_than_the_target_counts(self, service: Service, target: int) -> None:
+        ingested(service, self.applied(target + 1))
+
+        assert self.seen(service).applied == 1
+
+    def test_another_epoch_does_not(self, service: Service, target: int) -> None:
+        ingested(service, self.applied(target, epoch=str(uuid4())))
+
+        assert self.seen(service).applied == 0
+
+    def test_silent_instances_are_apart(self, service: Service, target: int) -> None:
+        with clock.use(lambda: NOON - timedelta(seconds=15, milliseconds=1)):
+            ingested(service, self.applied(target, name="quiet"))
+        with clock.use(lambda: NOON - timedelta(seconds=15)):
+            ingested(service, self.applied(target, name="late"))
+
+        found = self.seen(service)
+
+        assert (found.applied, found.total, found.silent) == (1, 1, 1)
+        assert found.silent_names == ["quiet"]
+
+    def test_silent_for_a_day_is_gone(self, service: Service, target: int) -> None:
+        with clock.use(lambda: NOON - timedelta(days=1, seconds=1)):
+            ingested(service, self.applied(target))
+
+        assert self.seen(service).silent == 0
+
+    def test_stopping_instances_are_apart(self, service: Service, target: int) -> None:
+        ingested(service, self.applied(target - 1, stopping=True))
+
+        found = self.seen(service)
+
+        assert (found.total, found.stopping, found.silent) == (0, 1, 0)
+
+    def test_refusals_say_why(self, service: Service, target: int) -> None:
+        entry: dict[str, Any] = {
+            "path": "flags.x",
+            "revision": 2,
+            "code": "unknown",
+            "detail": "no such kind",
+        }
+        ingested(service, self.applied(target, name="a", refused=[entry]))
+
+        assert self.seen(service).refused == [selectors.Refusal("a", **entry)]
+
+    def test_change_of_another_service_is_no_target(self, service: Service, target: int) -> None:
+        other = make.service(service.environment, slug="inventory")
+        make.publish(service.environment, Piece(Part.FLAG, {}, service="inventory", name="x"))
+
+        found = selectors.convergence(service.environment_id)
+
+        assert [(each.service, each.target_revision) for each in found] == [
+            ("checkout", target),
+            (other.slug, target + 1),
+        ]
+
+    def test_default_of_a_dependency_reaches_its_users(self, service: Service, target: int) -> None:
+        ingested(service, calling())
+        make.service(service.environment, slug="inventory")
+        piece = Piece(Part.SETTING, {"enabled": True}, dependency="payments-api", name="breaker")
+        newest = make.publish(service.environment, piece).number
+
+        found = selectors.convergence(service.environment_id)
+
+        assert [each.target_revision for each in found] == [newest, target]
+
+    def test_nothing_published_is_nothing_to_wait_for(self, service: Service) -> None:
+        ingested(service, make.report(dependencies={}))
+
+        assert (self.seen(service).target_revision, self.seen(service).applied) == (0, 1)
+
+
+class TestEvents:
+    def test_newest_first_since_an_instant(self, service: Service) -> None:
+        ingested(service, make.report(dependencies={"a": breaker("open")}))
+        with clock.use(lambda: NOON + timedelta(seconds=1)):
+            ingested(service, make.report(dependencies={"b": breaker("open")}))
+            ingested(service, make.report(dependencies={"c": breaker("open")}))
+
+        found = selectors.events_since(service.environment_id, NOON)
+
+        assert [event.dependency for event in found] == ["c", "b"]
+
+
+class TestCost:
+    """As many queries for a large environment as for a small one."""
+
+    def queries(self, service: Service) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            selectors.cells(service.environment_id)
+            selectors.requests(service.environment_id)
+            selectors.convergence(service.environment_id)
+            selectors.instances_of(service.environment_id)
+        return len(captured)
+
+    def test_queries_do_not_grow(self, service: Service) -> None:
+        ingested(service, calling())
+        before = self.queries(service)
+        for number in range(3):
+            other = make.service(service.environment)
+            ingested(
+                other,
+                *(
+                    make.report(dependencies={f"d-{number}-{n}": make.calls() for n in range(5)})
+                    for _ in range(3)
+                ),
+            )
+
+        assert self.queries(service) == before == 9
