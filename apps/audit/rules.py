@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 DOMAIN = b"holdfast.audit.v1"
@@ -26,6 +27,7 @@ class ChainedEntry(Protocol):
 
     id: Any
     sequence: int
+    at: datetime
     text: str
     hash: str
 
@@ -59,7 +61,7 @@ def breaks(
     """Every place where the chain does not hold, in order; `entries` sorted by sequence.
 
     `count` and `head` are the chain's own record of how many there are and the newest hash:
-    a tail that was cut off shows there.
+    a tail that was cut off, or put on, shows there.
     """
     previous, expected = "", 1
     for entry in entries:
@@ -75,18 +77,25 @@ def _entry_breaks(entry: ChainedEntry, chain: str, previous: str, expected: int)
     if hash_of(entry.text) != entry.hash:
         yield Break(entry.sequence, "the text does not match its hash")
         return
-    content = json.loads(entry.text)
-    if content["previous"] != previous and entry.sequence == expected:
+    content = _content(entry.text)
+    if content.get("previous") != previous and entry.sequence == expected:
         yield Break(entry.sequence, "it does not follow the entry before it")
-    if (content["chain"], content["sequence"], content["id"]) != (
-        chain,
-        entry.sequence,
-        str(entry.id),
-    ):
+    place = (content.get("chain"), content.get("sequence"), content.get("id"))
+    if place != (chain, entry.sequence, str(entry.id)):
         yield Break(entry.sequence, "it was moved from another place")
-    wrong = [name for name in REPEATED if content[name] != getattr(entry, name)]
+    columns = {name: getattr(entry, name) for name in REPEATED} | {"at": entry.at.isoformat()}
+    wrong = [name for name, value in columns.items() if content.get(name) != value]
     if wrong:
         yield Break(entry.sequence, f"columns differ from the text: {', '.join(wrong)}")
+
+
+def _content(text: str) -> dict[str, Any]:
+    """What the text says; nothing, if somebody put something else there and hashed that."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def changed(before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.db.models import F
 
 from apps.audit import rules
 from apps.audit.models import Chain, Entry
@@ -29,7 +30,17 @@ def verify(chain: Chain) -> Verdict:
             count=chain.sequence,
             head=chain.head,
         )
-        return Verdict(str(chain), chain.environment_id, chain.sequence, next(found, None))
+        broken = next(found, None) or _beyond_the_head(chain)
+        return Verdict(str(chain), chain.environment_id, chain.sequence, broken)
+
+
+def _beyond_the_head(chain: Chain) -> rules.Break | None:
+    """The first entry the chain's head does not know of. Head and entries in one query: an
+    entry that is being added this instant comes with its head.
+    """
+    extra = Entry.objects.filter(chain=chain, sequence__gt=F("chain__sequence"))
+    first = extra.order_by("sequence").values_list("sequence", flat=True).first()
+    return None if first is None else rules.Break(first, "it was put behind the chain's end")
 
 
 def verify_all() -> list[Verdict]:

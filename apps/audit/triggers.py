@@ -13,15 +13,22 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 TABLE = "audit_entry"
 NAMES = {
-    "sqlite": ("audit_entry_no_update", "audit_entry_no_delete"),
+    "sqlite": ("audit_entry_no_update", "audit_entry_no_delete", "audit_entry_no_replace"),
     "postgresql": ("audit_entry_no_update", "audit_entry_no_delete", "audit_entry_no_truncate"),
 }
 
 _CREATE = {
     "sqlite": [
-        f"CREATE TRIGGER IF NOT EXISTS audit_entry_no_{verb.lower()} BEFORE {verb} ON {TABLE} "
-        "BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END"
-        for verb in ("UPDATE", "DELETE")
+        *(
+            f"CREATE TRIGGER IF NOT EXISTS audit_entry_no_{verb.lower()} BEFORE {verb} ON {TABLE} "
+            "BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END"
+            for verb in ("UPDATE", "DELETE")
+        ),
+        # INSERT OR REPLACE deletes without asking the delete trigger.
+        f"CREATE TRIGGER IF NOT EXISTS audit_entry_no_replace BEFORE INSERT ON {TABLE} "
+        f"WHEN EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id "
+        "OR (chain_id = NEW.chain_id AND sequence = NEW.sequence)) "
+        "BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
     ],
     "postgresql": [
         "CREATE OR REPLACE FUNCTION audit_entry_refuse() RETURNS trigger LANGUAGE plpgsql AS "

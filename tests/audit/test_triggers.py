@@ -1,0 +1,95 @@
+"""The database itself refuses changes of the audit log, and says so when it no longer would."""
+
+import pytest
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
+
+from apps.audit import triggers
+from apps.audit.checks import triggers_present
+from apps.audit.models import Entry
+from apps.audit.services import record
+from tests import make
+
+
+def entry() -> Entry:
+    place = make.environment()
+    with transaction.atomic():
+        return record("thing.done", place, actor=make.actor(place), environment_id=place.pk)
+
+
+def refused(statement: str) -> bool:
+    """Whether the database refuses it."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(statement)
+    except DatabaseError as error:
+        return "append-only" in str(error)
+    return False
+
+
+@pytest.mark.django_db
+class TestTriggers:
+    def test_an_entry_cannot_be_updated(self) -> None:
+        entry()
+
+        assert refused("UPDATE audit_entry SET reason = 'other'")
+
+    def test_an_entry_cannot_be_deleted(self) -> None:
+        entry()
+
+        assert refused("DELETE FROM audit_entry")
+        assert Entry.objects.count() == 1
+
+    def test_entries_cannot_be_truncated(self) -> None:
+        entry()
+        statement = {
+            "postgresql": "TRUNCATE audit_entry",
+            "sqlite": "DELETE FROM audit_entry",  # SQLite has no TRUNCATE: this is its own
+        }[connection.vendor]
+
+        assert refused(statement)
+
+    def test_an_entry_cannot_be_replaced(self) -> None:
+        before = entry()
+        columns = ", ".join(f'"{field.column}"' for field in Entry._meta.fields)
+        verb = {
+            "postgresql": "{} ON CONFLICT (id) DO UPDATE SET reason = 'x'",
+            "sqlite": "{}",
+        }[connection.vendor]
+        insert = {"postgresql": "INSERT INTO", "sqlite": "INSERT OR REPLACE INTO"}
+        statement = verb.format(
+            f"{insert[connection.vendor]} audit_entry ({columns}) SELECT {columns} FROM audit_entry"
+        )
+
+        assert refused(statement)
+        assert Entry.objects.get() == before
+
+
+@pytest.mark.django_db
+class TestCheck:
+    def test_nothing_to_say_when_they_are_there(self) -> None:
+        assert triggers_present(None, ["default"]) == []
+
+    @pytest.mark.parametrize("name", ["audit_entry_no_update", "audit_entry_no_delete"])
+    def test_names_a_trigger_that_was_dropped(self, name: str) -> None:
+        drop(name)
+
+        found = triggers_present(None, ["default"])
+
+        assert [message.id for message in found] == ["holdfast.E101"]
+        assert name in found[0].msg
+
+    def test_migrate_puts_a_dropped_trigger_back(self) -> None:
+        drop("audit_entry_no_update")
+
+        call_command("migrate", verbosity=0)
+
+        assert triggers.missing() == []
+        entry()
+        assert refused("UPDATE audit_entry SET reason = 'other'")
+
+
+def drop(name: str) -> None:
+    on_table = " ON audit_entry" if connection.vendor == "postgresql" else ""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER {name}{on_table}")
