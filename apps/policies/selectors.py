@@ -9,7 +9,7 @@ from django.db.models import Q
 from apps.core import clock
 from apps.fleet.models import Service, Usage
 from apps.policies import rules
-from apps.policies.models import CONFIGS, Config, Override
+from apps.policies.models import CONFIGS, Config, Override, Scope
 from apps.publication.models import Fragment, Part, Revision
 from holdfast.spec import PATTERNS, Setting, merge_overrides
 
@@ -111,6 +111,27 @@ def inherited_by(row: Config) -> dict[str, EffectiveValue]:
     )
     levels = sorted(above, key=lambda each: each.dependency_id is not None)
     return {value.setting.key: value for value in _values({row.pattern: levels})}
+
+
+def values_of(row: Config) -> list[EffectiveValue]:
+    """Every setting of the row's pattern as it holds in the row's scope."""
+    own, above = row.values, inherited_by(row)
+    return [_value(value.setting, [row]) if key in own else value for key, value in above.items()]
+
+
+def defaults_of(pattern: str) -> dict[str, EffectiveValue]:
+    """The library's own values of a pattern, by setting."""
+    return {value.setting.key: value for value in _values({pattern: []})}
+
+
+def reach_of(scope: Scope) -> int:
+    """How many services a setting in this scope has an effect on, unless they set their own."""
+    if scope.service is not None:
+        return 1
+    uses = Usage.objects.filter(service__environment=scope.environment_id)
+    if scope.dependency is not None:
+        uses = uses.filter(dependency=scope.dependency)
+    return uses.values("service").distinct().count()
 
 
 def moves_back_to(revision: Revision) -> list[Move]:

@@ -1,5 +1,6 @@
 """Reading revisions: what changed, and what was in force."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,20 @@ def differences(revision: Revision) -> list[Difference]:
         Difference(*_where(fragment), before=before.get(_where(fragment)), after=fragment.body)
         for fragment in changed
     ]
+
+
+def changes_of(revisions: Sequence[Revision]) -> dict[int, list[Fragment]]:
+    """The pieces each of these revisions wrote, by the revision's id; one query for all."""
+    ids = {(row.environment_id, row.number): row.pk for row in revisions}
+    written = Fragment.objects.filter(
+        environment__in={row.environment_id for row in revisions},
+        revision__in={row.number for row in revisions},
+    ).order_by("part", "service", "dependency", "name")
+    found: dict[int, list[Fragment]] = {}
+    for fragment in written:
+        if (pk := ids.get((fragment.environment_id, fragment.revision))) is not None:
+            found.setdefault(pk, []).append(fragment)
+    return found
 
 
 def _where(fragment: Fragment) -> tuple[str, str, str, str]:

@@ -1,0 +1,183 @@
+"""One page per pattern: where settings are set, and which."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from apps.core.actor import Actor
+from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
+from apps.policies import selectors, services
+from apps.policies.admin.fields import (
+    OptionalReasonForm,
+    dependency_field,
+    environment_field,
+    field_of,
+    reason_field,
+    service_field,
+    show_inherited,
+    shown,
+)
+from apps.policies.admin.tables import settings_table
+from apps.policies.models import CONFIGS, Config, Scope
+from apps.policies.services.writing import ABSENT
+from holdfast.spec import PATTERNS
+
+
+class SettingsForm(GuardedForm):
+    """Every setting of a pattern; what is left empty is inherited, and says what that is."""
+
+    pattern: ClassVar[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        inherited = self.initial.pop("inherited", None) or selectors.defaults_of(self.pattern)
+        for key, value in inherited.items():
+            show_inherited(self.fields[key], value)
+
+
+def forms_of(pattern: str) -> tuple[type[SettingsForm], type[SettingsForm]]:
+    """The forms that set a pattern in a new scope and that change it."""
+    settings: dict[str, Any] = {
+        key: field_of(row) for key, row in PATTERNS[pattern].settings.items()
+    }
+    scope: dict[str, Any] = {
+        "environment": environment_field(),
+        "dependency": dependency_field(required=False),
+        "service": service_field(),
+    }
+    common = {"pattern": pattern, "reason": reason_field(required=False)}
+    return (
+        type("NewSettingsForm", (SettingsForm,), {**scope, **settings, **common}),
+        type("ChangeSettingsForm", (SettingsForm,), {**settings, **common}),
+    )
+
+
+def _initial(row: Config) -> dict[str, Any]:
+    return {**_typed(row.values), "inherited": selectors.inherited_by(row)}
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as the form's widgets spell them."""
+    return {
+        key: str(value).lower() if isinstance(value, bool) else value
+        for key, value in values.items()
+    }
+
+
+def _change(row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]) -> Config:
+    reason = values.pop("reason")
+    return services.set_config(
+        row.pattern, scope=row.scope, values=values, version=version, reason=reason, actor=actor
+    )
+
+
+def _clear(row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]) -> None:
+    services.clear_config(
+        row.pattern, scope=row.scope, version=version, reason=values["reason"], actor=actor
+    )
+
+
+def _facts(row: Config, actor: Actor) -> list[tuple[Any, Any]]:
+    reach = selectors.reach_of(row.scope)
+    return [(_("Holds for"), row.scope), (_("Services it reaches"), reach or _("none yet"))]
+
+
+class ConfigAdmin(GuardedModelAdmin):
+    """The settings of one pattern, in every scope they are set in."""
+
+    pattern: ClassVar[str]
+
+    list_display = ("where", "level", "environment", "set_here", "version")
+    list_display_links = ("where",)
+    list_filter = ("environment",)
+    list_select_related = ("environment", "service", "dependency")
+    search_fields = ("dependency__slug", "service__slug")
+    ordering = ("environment__slug", "dependency__slug", "service__slug")
+    fields = ("environment", "dependency", "service", "settings_in_effect")
+    readonly_fields = fields
+
+    @column(gettext_lazy("Where"), order="dependency__slug")
+    def where(self, row: Config) -> str:
+        return str(row.scope)
+
+    @column(gettext_lazy("Level"), badge={"service": "info", "dependency": "success"})
+    def level(self, row: Config) -> tuple[str, str]:
+        return row.scope.level, row.scope.level
+
+    @column(gettext_lazy("Set here"))
+    def set_here(self, row: Config) -> str:
+        rows = PATTERNS[row.pattern].settings
+        named = [f"{key} {shown(rows[key], value)}" for key, value in row.values.items()]
+        return ", ".join(named) or _("nothing")
+
+    @column(gettext_lazy("Settings"))
+    def settings_in_effect(self, row: Config) -> SafeString:
+        return settings_table(selectors.values_of(row))
+
+
+def _creation(pattern: str, form: type[SettingsForm]) -> Change:
+    def make(*, actor: Actor, values: dict[str, Any]) -> Config:
+        environment = values.pop("environment")
+        scope = Scope(environment.pk, values.pop("dependency"), values.pop("service"))
+        reason = values.pop("reason")
+        return services.set_config(
+            pattern, scope=scope, values=values, version=ABSENT, reason=reason, actor=actor
+        )
+
+    return Change(
+        title=_("Set %(pattern)s settings") % {"pattern": PATTERNS[pattern].title.lower()},
+        scope="config:write",
+        form=form,
+        apply=make,
+        submit=gettext_lazy("Publish"),
+        done=gettext_lazy("%(object)s: set and published."),
+        icon="add",
+        intro=PATTERNS[pattern].help,
+    )
+
+
+def _edit(form: type[SettingsForm]) -> Change:
+    return Change(
+        title=gettext_lazy("Edit"),
+        scope="config:write",
+        form=form,
+        apply=_change,
+        submit=gettext_lazy("Publish"),
+        done=gettext_lazy("%(object)s: changed and published."),
+        icon="tune",
+        initial=_initial,
+        facts=_facts,
+        intro=gettext_lazy("An empty field inherits. Services obey at once."),
+    )
+
+
+CLEAR = Change(
+    title=gettext_lazy("Inherit everything"),
+    scope="config:write",
+    form=OptionalReasonForm,
+    apply=_clear,
+    submit=gettext_lazy("Remove these settings"),
+    done=gettext_lazy("%(object)s: removed, everything is inherited."),
+    dangerous=True,
+    icon="undo",
+    facts=_facts,
+    removes=True,
+)
+
+
+def admin_of(pattern: str) -> type[ConfigAdmin]:
+    """The console page of a pattern's settings."""
+    create, change = forms_of(pattern)
+    members = {
+        "pattern": pattern,
+        "creations": {"set": _creation(pattern, create)},
+        "changes": {"edit": _edit(change), "clear": CLEAR},
+    }
+    return type("ConfigAdmin", (ConfigAdmin,), members)
+
+
+for _pattern, _model in CONFIGS.items():
+    admin.site.register(_model, admin_of(_pattern))
