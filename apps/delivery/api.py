@@ -52,11 +52,11 @@ class PolicyView(APIView):
         auth=[{"token": []}],  # type: ignore[list-item]  # OpenAPI wants what the stubs forbid
     )
     def get(self, request: Request, service: str) -> HttpResponse:
-        return respond(request._request, service, state.get())
+        return respond(request._request, service, state.current())
 
     @extend_schema(exclude=True)
     def head(self, request: Request, service: str) -> HttpResponse:
-        return respond(request._request, service, state.get())
+        return respond(request._request, service, state.current())
 
 
 def respond(request: HttpRequest, service: str, known: State) -> HttpResponse:
@@ -118,5 +118,5 @@ class ReadyView(LiveView):
         operation_id="health_ready", responses={200: health("pass"), 503: health("fail")}, auth=[]
     )
     def get(self, request: Request) -> Response:
-        is_ready = state.get().is_ready
+        is_ready = state.current().is_ready
         return Response({"status": "pass" if is_ready else "fail"}, 200 if is_ready else 503)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error
 
 from apps.accounts.services import note_uses
 from apps.core import bus, loops
@@ -38,7 +38,7 @@ OnKeys = Callable[[], object]
 class State:
     """The process's snapshot, its refreshing, and who wants to hear of changes.
 
-    `refresh` runs in one thread at a time (the loop's); all else may be called from any.
+    Everything may be called from any thread; listeners are called in the one that refreshes.
     """
 
     def __init__(self) -> None:
@@ -46,6 +46,7 @@ class State:
         self.is_draining = False  # the process is about to stop
         self.lookups = Lookups()
         self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
         self._looking_up = threading.Lock()
         self._news: set[str] = set(TOPICS)
         self._scanned_at = float("-inf")
@@ -76,7 +77,7 @@ class State:
             return None
         try:
             self._look_up(selector_of(authorization) or "")
-        except DatabaseError as error:
+        except Error as error:
             log.warning("token.lookup_failed", error=type(error).__name__)
             return None
         finally:
@@ -97,7 +98,7 @@ class State:
     # --- for those who follow ---------------------------------------------------------------
 
     def listen(self, on_document: OnDocument, on_keys: OnKeys) -> Callable[[], None]:
-        """Call back, from the loop's thread, when watched documents or tokens have changed.
+        """Call back, from the refreshing thread, when watched documents or tokens have changed.
 
         Returns a function that ends it.
         """
@@ -125,6 +126,10 @@ class State:
 
     def refresh(self) -> None:
         """Read what news was about, or, when it is time, everything; then tell the listeners."""
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh(self) -> None:
         with self._lock:
             news, self._news = self._news, set()
         is_scan = time.monotonic() - self._scanned_at >= SCAN_SECONDS
@@ -132,7 +137,7 @@ class State:
             return
         try:
             self._read(is_scan=is_scan or bool(news - {"published"}))
-        except DatabaseError:
+        except Error:
             with self._lock:
                 self._news |= news  # not looked at yet
             raise
@@ -143,7 +148,6 @@ class State:
         if before is None or is_scan:
             epoch, keys = str(current_epoch().pk), read_keys()
             origins = read_origins(epoch)
-            self._scanned_at = started
         else:
             epoch, keys = before.epoch, dict(before.keys)
             origins = {pk: place.origin for pk, place in before.places.items()}
@@ -153,6 +157,8 @@ class State:
             self._found = {name: each for name, each in self._found.items() if each[0] >= started}
             keys = {**keys, **{name: key for name, (_at, key) in self._found.items()}}
             after = self.snapshot = Snapshot(epoch, places, keys, _pace(), started)
+        if before is None or is_scan:
+            self._scanned_at = started
         if before is not None:
             self._tell(before, after, touched)
 
@@ -196,6 +202,7 @@ def _pace() -> Pace:
 
 
 _state: State | None = None
+_loop: loops.Loop | None = None
 
 
 def get() -> State:
@@ -206,16 +213,22 @@ def get() -> State:
     return _state
 
 
-def reset() -> State:
-    """A new state that knows nothing, for tests and for new processes."""
-    global _state
-    _state = State()
-    return _state
+def current() -> State:
+    """This process's state, brought up to date here and now where no loop does that.
+
+    Only `manage.py serve` runs the loops; under another server, or a test's client, there is none.
+    """
+    known = get()
+    if _loop is None or not _loop.is_alive:
+        known.hear("fleet")
+        known.refresh()
+    return known
 
 
 def keep_fresh() -> None:
     """Have web processes follow the database and the bus; called once, when apps are ready."""
-    loop = loops.register("delivery", lambda stopping: get().refresh(), every=ROUND_SECONDS)
+    global _loop
+    _loop = loop = loops.register("delivery", lambda stopping: get().refresh(), every=ROUND_SECONDS)
     for topic in TOPICS:
         bus.subscribe(topic, _waker(topic, loop))
 
