@@ -54,8 +54,9 @@ def page_of(
         RuleBroken: the cursor is none of ours.
     """
     pages = Pages()
+    pages.ordering = tuple(order.split(","))
     try:
-        found = pages.paginate_queryset(rows.order_by(*order.split(",")), request, view)
+        found = pages.paginate_queryset(rows, request, view)
     except (ValueError, OverflowError, ValidationError) as error:
         raise RuleBroken(_("This cursor is not one that `next` gave.")) from error
     data = representation(of(found or []), many=True).data
