@@ -9,57 +9,25 @@ transaction holds the only write lock from its beginning.
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import msgspec
 import structlog
 from django.db import transaction
 
 from apps.core import bus, clock
 from apps.fleet import services as fleet
-from apps.fleet.models import SLUG, Instance
+from apps.fleet.models import SLUG
 from apps.telemetry import rules, services
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
-from apps.telemetry.reports import MOST_REFUSED, Breaker, Event, Report
+from apps.telemetry.reports import Report
+from apps.telemetry.rows import Arrival, Claimed, events_of, heard_of, instance_of, state_of
 
 log = structlog.get_logger(__name__)
 
 TRY_AGAIN = timedelta(seconds=60)  # with names for which there was no room
-NO_PAST = timedelta(days=3650)  # a process or a breaker's state may be this old
-MOVED = "breaker.state_changed"
 
 Key = tuple[int, str]  # service, and slug of the dependency; "" for its own requests
 Uses = Mapping[int, frozenset[str]]  # which dependencies a service is known to call
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A report that was accepted, and whose it is."""
-
-    environment_id: int
-    service_id: int
-    report: Report
-    size: int  # bytes
-    received_at: datetime
-
-    @property
-    def most_rows(self) -> int:
-        """Rows it may touch: its instance's, one per dependency and event."""
-        return 3 + len(self.report.dependencies) + len(self.report.events)
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """A report that is being counted, and what its instance had said before."""
-
-    arrival: Arrival
-    before: InstanceState
-
-    @property
-    def report(self) -> Report:
-        return self.arrival.report
 
 
 class Ledger:
@@ -135,7 +103,7 @@ def introduce(arrivals: Iterable[Arrival]) -> None:
     if not new:
         return
     with transaction.atomic():
-        fleet.introduce(_instance(arrival) for arrival in new)
+        fleet.introduce(instance_of(arrival) for arrival in new)
         InstanceState.objects.bulk_create(
             (
                 InstanceState(pk=arrival.report.instance, reported_at=arrival.received_at)
@@ -193,7 +161,7 @@ def _counted(report: Report, known: frozenset[str]) -> dict[str, rules.Counts]:
 
 def write_states(claimed: Iterable[Claimed], uses: Uses) -> None:
     """Raise the sequences and keep what the instances said of themselves; tell of news."""
-    rows = [_state(each, uses[each.arrival.service_id]) for each in claimed]
+    rows = [state_of(each, uses[each.arrival.service_id]) for each in claimed]
     InstanceState.objects.bulk_create(
         rows,
         update_conflicts=True,
@@ -202,7 +170,7 @@ def write_states(claimed: Iterable[Claimed], uses: Uses) -> None:
             field.name for field in InstanceState._meta.concrete_fields if not field.primary_key
         ],
     )
-    fleet.hear(_heard(each) for each in claimed)
+    fleet.hear(heard_of(each) for each in claimed)
     told = {
         each.arrival.environment_id
         for each, row in zip(claimed, rows, strict=True)
@@ -220,140 +188,15 @@ def _is_acknowledgement(claimed: Claimed, now: InstanceState) -> bool:
     return policy != (now.epoch, now.applied_revision, now.refused)
 
 
-def _instance(arrival: Arrival) -> Instance:
-    report, now = arrival.report, arrival.received_at
-    return Instance(
-        pk=report.instance,
-        service_id=arrival.service_id,
-        name=report.name[:120],
-        sdk=report.sdk[:60],
-        started_at=rules.clamp(report.started_at or now, now, past=NO_PAST),
-        first_heard_at=now,
-        heard_at=now,
-        stopping=report.stopping,
-    )
-
-
-def _heard(claimed: Claimed) -> Instance:
-    instance = _instance(claimed.arrival)
-    instance.first_heard_at = claimed.before.instance.first_heard_at
-    return instance
-
-
-def _state(claimed: Claimed, known: frozenset[str]) -> InstanceState:
-    report, before, now = claimed.report, claimed.before, claimed.arrival.received_at
-    reported = {name: calls for name, calls in report.dependencies.items() if name in known}
-    breakers = {
-        name: _breaker(calls.breaker, now)
-        for name, calls in reported.items()
-        if calls.breaker is not None
-    }
-    resources = before.resources
-    if report.resources is not None:
-        resources = msgspec.to_builtins(report.resources)
-    return InstanceState(
-        pk=report.instance,
-        sequence=report.sequence,
-        epoch=report.epoch,
-        applied_revision=report.applied_revision,
-        applied_at=report.applied_at and rules.clamp(report.applied_at, now, past=NO_PAST),
-        refused=[_refused(entry) for entry in report.refused[:MOST_REFUSED]],
-        breakers=before.breakers | breakers,
-        in_flight=before.in_flight | {name: calls.in_flight for name, calls in reported.items()},
-        resources=resources,
-        reported_at=now,
-    )
-
-
-def _refused(entry: Any) -> dict[str, Any]:
-    return {
-        "path": entry.path[:200],
-        "revision": entry.revision,
-        "code": entry.code[:60],
-        "detail": entry.detail[:300],
-    }
-
-
-def _breaker(breaker: Breaker, now: datetime) -> dict[str, Any]:
-    since = breaker.since and rules.clamp(breaker.since, now, past=NO_PAST).isoformat()
-    return {
-        "state": breaker.state,
-        "since": since,
-        "generation": breaker.generation,
-        "override": breaker.mode,
-    }
-
-
 def write_events(claimed: Iterable[Claimed], uses: Uses) -> None:
-    """Keep what happened to breakers, and tell that something did.
-
-    A breaker found in another state than before has moved, even where no event says so.
-    """
+    """Keep what happened to breakers, and tell that something did."""
     rows: list[BreakerEvent] = []
     told: set[int] = set()
     for each in claimed:
-        found = _events(each, uses[each.arrival.service_id])
+        found = events_of(each, uses[each.arrival.service_id])
         rows += found
         if found:
             told.add(each.arrival.environment_id)
     BreakerEvent.objects.bulk_create(rows)
     for environment_id in sorted(told):
         bus.announce("telemetry", environment_id=environment_id, reason="breaker")
-
-
-def _events(claimed: Claimed, known: frozenset[str]) -> list[BreakerEvent]:
-    events = [
-        event
-        for event in claimed.report.events
-        if event.type.startswith("breaker.") and event.dependency in known
-    ]
-    told = {event.dependency for event in events if event.type == MOVED}
-    said = [_event(claimed, event) for event in events]
-    return said + [_unsaid(claimed, name, *move) for name, move in _moves(claimed, known - told)]
-
-
-def _moves(claimed: Claimed, names: Iterable[str]) -> list[tuple[str, tuple[str, str]]]:
-    before = {name: breaker["state"] for name, breaker in claimed.before.breakers.items()}
-    after = {
-        name: calls.breaker.state
-        for name in names
-        if (calls := claimed.report.dependencies.get(name)) and calls.breaker
-    }
-    return sorted(rules.moved(before, after).items())
-
-
-def _event(claimed: Claimed, event: Event) -> BreakerEvent:
-    row = _blank_event(claimed, event.dependency or "", event.type)
-    row.from_state = _state_in(event.data, "from")
-    row.to_state = _state_in(event.data, "to")
-    row.cause = str(event.data.get("cause") or "")[:60]
-    row.at = rules.clamp(event.at, claimed.arrival.received_at)
-    row.data = event.data
-    return row
-
-
-def _unsaid(claimed: Claimed, dependency: str, before: str, after: str) -> BreakerEvent:
-    row = _blank_event(claimed, dependency, MOVED)
-    row.from_state, row.to_state = before, after
-    breaker = claimed.report.dependencies[dependency].breaker
-    if breaker is not None and breaker.since is not None:
-        row.at = rules.clamp(breaker.since, row.received_at)
-    return row
-
-
-def _blank_event(claimed: Claimed, dependency: str, kind: str) -> BreakerEvent:
-    arrival = claimed.arrival
-    return BreakerEvent(
-        service_id=arrival.service_id,
-        dependency=dependency,
-        instance_id=arrival.report.instance,
-        instance_name=arrival.report.name[:120],
-        type=kind,
-        at=arrival.received_at,
-        received_at=arrival.received_at,
-    )
-
-
-def _state_in(data: Mapping[str, Any], name: str) -> str:
-    state = data.get(name)
-    return state if state in rules.WORST_FIRST else ""

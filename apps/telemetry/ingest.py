@@ -11,8 +11,9 @@ import structlog
 from django.db import DataError, IntegrityError
 
 from apps.core import clock
-from apps.telemetry.counting import Arrival, Ledger
+from apps.telemetry.counting import Ledger
 from apps.telemetry.reports import Report
+from apps.telemetry.rows import Arrival
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,173 @@
+"""The rows that a counted report becomes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from apps.fleet.models import Instance
+from apps.telemetry import rules
+from apps.telemetry.models import BreakerEvent, InstanceState
+from apps.telemetry.reports import MOST_REFUSED, Breaker, Event, Refused, Report
+
+NO_PAST = timedelta(days=3650)  # a process or a breaker's state may be this old
+MOVED = "breaker.state_changed"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A report that was accepted, and whose it is."""
+
+    environment_id: int
+    service_id: int
+    report: Report
+    size: int  # bytes
+    received_at: datetime
+
+    @property
+    def most_rows(self) -> int:
+        """Rows it may touch: its instance's, one per dependency and event."""
+        return 3 + len(self.report.dependencies) + len(self.report.events)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A report that is being counted, and what its instance had said before."""
+
+    arrival: Arrival
+    before: InstanceState
+
+    @property
+    def report(self) -> Report:
+        return self.arrival.report
+
+
+def instance_of(arrival: Arrival) -> Instance:
+    """The instance as its first report tells of it."""
+    report, now = arrival.report, arrival.received_at
+    return Instance(
+        pk=report.instance,
+        service_id=arrival.service_id,
+        name=report.name[:120],
+        sdk=report.sdk[:60],
+        started_at=rules.clamp(report.started_at or now, now, past=NO_PAST),
+        first_heard_at=now,
+        heard_at=now,
+        stopping=report.stopping,
+    )
+
+
+def heard_of(claimed: Claimed) -> Instance:
+    """The instance as it is known by now."""
+    instance = instance_of(claimed.arrival)
+    instance.first_heard_at = claimed.before.instance.first_heard_at
+    return instance
+
+
+def state_of(claimed: Claimed, known: frozenset[str]) -> InstanceState:
+    """What the instance says of itself; what it does not mention stays as it was."""
+    report, before, now = claimed.report, claimed.before, claimed.arrival.received_at
+    reported = {name: calls for name, calls in report.dependencies.items() if name in known}
+    breakers = {
+        name: _breaker(calls.breaker, now)
+        for name, calls in reported.items()
+        if calls.breaker is not None
+    }
+    resources = before.resources
+    if report.resources is not None:
+        resources = msgspec.to_builtins(report.resources)
+    return InstanceState(
+        pk=report.instance,
+        sequence=report.sequence,
+        epoch=report.epoch,
+        applied_revision=report.applied_revision,
+        applied_at=report.applied_at and rules.clamp(report.applied_at, now, past=NO_PAST),
+        refused=[_refused(entry) for entry in report.refused[:MOST_REFUSED]],
+        breakers=before.breakers | breakers,
+        in_flight=before.in_flight | {name: calls.in_flight for name, calls in reported.items()},
+        resources=resources,
+        reported_at=now,
+    )
+
+
+def _refused(entry: Refused) -> dict[str, Any]:
+    return {
+        "path": entry.path[:200],
+        "revision": entry.revision,
+        "code": entry.code[:60],
+        "detail": entry.detail[:300],
+    }
+
+
+def _breaker(breaker: Breaker, now: datetime) -> dict[str, Any]:
+    since = breaker.since and rules.clamp(breaker.since, now, past=NO_PAST).isoformat()
+    return {
+        "state": breaker.state,
+        "since": since,
+        "generation": breaker.generation,
+        "override": breaker.mode,
+    }
+
+
+def events_of(claimed: Claimed, known: frozenset[str]) -> list[BreakerEvent]:
+    """What happened to its breakers.
+
+    A breaker found in another state than before has moved, even where no event says so.
+    """
+    events = [
+        event
+        for event in claimed.report.events
+        if event.type.startswith("breaker.") and event.dependency in known
+    ]
+    told = {event.dependency for event in events if event.type == MOVED}
+    said = [_event(claimed, event) for event in events]
+    return said + [_unsaid(claimed, name, *move) for name, move in _moves(claimed, known - told)]
+
+
+def _moves(claimed: Claimed, names: Iterable[str]) -> list[tuple[str, tuple[str, str]]]:
+    before = {name: breaker["state"] for name, breaker in claimed.before.breakers.items()}
+    after = {
+        name: calls.breaker.state
+        for name in names
+        if (calls := claimed.report.dependencies.get(name)) and calls.breaker
+    }
+    return sorted(rules.moved(before, after).items())
+
+
+def _event(claimed: Claimed, event: Event) -> BreakerEvent:
+    row = _blank_event(claimed, event.dependency or "", event.type)
+    row.from_state = _state_in(event.data, "from")
+    row.to_state = _state_in(event.data, "to")
+    row.cause = str(event.data.get("cause") or "")[:60]
+    row.at = rules.clamp(event.at, claimed.arrival.received_at)
+    row.data = event.data
+    return row
+
+
+def _unsaid(claimed: Claimed, dependency: str, before: str, after: str) -> BreakerEvent:
+    row = _blank_event(claimed, dependency, MOVED)
+    row.from_state, row.to_state = before, after
+    breaker = claimed.report.dependencies[dependency].breaker
+    if breaker is not None and breaker.since is not None:
+        row.at = rules.clamp(breaker.since, row.received_at)
+    return row
+
+
+def _blank_event(claimed: Claimed, dependency: str, kind: str) -> BreakerEvent:
+    arrival = claimed.arrival
+    return BreakerEvent(
+        service_id=arrival.service_id,
+        dependency=dependency,
+        instance_id=arrival.report.instance,
+        instance_name=arrival.report.name[:120],
+        type=kind,
+        at=arrival.received_at,
+        received_at=arrival.received_at,
+    )
+
+
+def _state_in(data: Mapping[str, Any], name: str) -> str:
+    state = data.get(name)
+    return state if state in rules.WORST_FIRST else ""
