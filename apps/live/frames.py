@@ -180,15 +180,15 @@ def look(environment_id: int, grants: Iterable[Grant]) -> Round:
 def serialise(content: dict[str, Any], sequence: int, *, is_stale: bool = False) -> Frame:
     """A frame of `content`. A stale one repeats older content with its old `as_of`."""
     whole = {
+        **content,
         "type": "frame",
         "sequence": sequence,
         "interval": INTERVAL_SECONDS,
         "server_time": rules.stamp(clock.now()),
         "stale": is_stale,
-        **content,
     }
     text = msgspec.json.encode(whole).decode()
-    return Frame(sequence, content, text, time.monotonic())
+    return Frame(sequence, whole, text, time.monotonic())
 
 
 class Feeds:

@@ -99,9 +99,17 @@ def tile(cell: Cell, *, is_reported: bool) -> dict[str, Any]:
         "samples": cell.samples,
         "error_rate": _rounded(cell.error_rate),
         "p95": _rounded(cell.p95),
-        "since": stamp(cell.since),
+        "since": None if cell.state == "closed" else stamp(cell.since),
         "override": cell.override,
+        "partial": _partial(cell),
     }
+
+
+def _partial(cell: Cell) -> str:
+    """`2/3` where not all instances are in the state that is shown."""
+    total = sum(cell.states.values())
+    there = cell.states.get(cell.state, 0)
+    return f"{there}/{total}" if there < total else ""
 
 
 def condition(cell: Cell, *, is_reported: bool) -> str:
@@ -166,12 +174,18 @@ def rows_in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def switch(kind: str, body: Mapping[str, Any], **where: Any) -> dict[str, Any]:
     """A banner: what is switched on purpose, where, why, by whom, since and until when."""
+    dependencies = body.get("dependencies")
+    percentage = body.get("percentage", 100)
+    mode = body.get("kind") or body.get("mode") or ""
+    key = where.get("key", "")
     return {
         "type": kind,
-        "mode": body.get("kind") or body.get("mode"),
-        "dependencies": body.get("dependencies"),
+        "mode": mode,
+        "label": "" if key == mode.replace("_", "-") else key,
+        "on": where.get("dependency") or ", ".join(dependencies or ()),
         "value": body.get("value"),
-        "percentage": body.get("percentage"),
+        "percentage": f"{percentage:g}",
+        "partly": percentage != 100,
         "reason": body.get("reason") or "",
         "who": body.get("set_by") or "",
         "since": body.get("set_at"),
@@ -180,12 +194,35 @@ def switch(kind: str, body: Mapping[str, Any], **where: Any) -> dict[str, Any]:
     }
 
 
+# A switch that stops something outright stands above one that only bends it.
+OUTRIGHT = ("read_only", "force_open", "feature_off")
+
+
+def switches_in_order(switches: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gravest first, those for every service before those for one, then the newest."""
+    return sorted(
+        switches,
+        key=lambda each: (
+            OUTRIGHT.index(each["mode"]) if each["mode"] in OUTRIGHT else len(OUTRIGHT),
+            each["service"] != "",
+            -each["revision"],
+        ),
+    )
+
+
 def holds(body: Mapping[str, Any], now: datetime) -> bool:
     """Whether a published switch still acts at `now`: services end a lease by themselves."""
     if body.get("enabled") is False:
         return False
     end = body.get("expires_at")
     return end is None or datetime.fromisoformat(end) > now
+
+
+def density(tiles: int) -> str:
+    """How tightly the tiles must stand for one screen to hold most of them."""
+    if tiles <= 24:
+        return "roomy"
+    return "normal" if tiles <= 60 else "dense"
 
 
 def summary(rows: Sequence[dict[str, Any]], switches: Sequence[dict[str, Any]]) -> dict[str, int]:

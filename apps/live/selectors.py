@@ -38,6 +38,7 @@ def picture(environment_id: int) -> dict[str, Any]:
         "as_of": rules.stamp(now),
         "environment": {"slug": environment.slug, "name": environment.name},
         "revision": _revision(environment_id),
+        "density": rules.density(sum(len(row["tiles"]) for row in rows)),
         "summary": rules.summary(rows, switches),
         "switches": switches,
         "services": rows,
@@ -61,14 +62,12 @@ def _rows(environment_id: int) -> list[dict[str, Any]]:
 
 
 def _switches(environment_id: int) -> list[dict[str, Any]]:
-    """Flags and overrides in force, as services were told of them, newest first."""
+    """Flags and overrides in force, as services were told of them, the gravest first."""
     now = clock.now()
-    published = (
-        Fragment.objects.current()
-        .filter(environment_id=environment_id, part__in=[Part.FLAG, Part.OVERRIDE])
-        .order_by("-revision", "pk")
+    published = Fragment.objects.current().filter(
+        environment_id=environment_id, part__in=[Part.FLAG, Part.OVERRIDE]
     )
-    return [
+    return rules.switches_in_order(
         rules.switch(
             fragment.part,
             fragment.body,
@@ -79,7 +78,7 @@ def _switches(environment_id: int) -> list[dict[str, Any]]:
         )
         for fragment in published
         if fragment.body is not None and rules.holds(fragment.body, now)
-    ]
+    )
 
 
 # -- who may look --------------------------------------------------------------------------------

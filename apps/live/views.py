@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET
 
 from apps.accounts.selectors import find_token
 from apps.fleet.models import Environment
-from apps.live import frames, kiosk, selectors
+from apps.live import frames, kiosk, rules, selectors
 from apps.live.selectors import Grant
 
 REFUSALS = {
@@ -66,7 +66,11 @@ def _page(request: HttpRequest) -> HttpResponse:
     grant = _grant(request, slug)
     if grant is not None:
         frame = frames.serialise(selectors.picture(grant.environment_id), 0)
-        context = {"frame": frame.content, "environments": _switcher(grant, environments)}
+        context = {
+            "frame": frame.content,
+            "environments": _switcher(grant, environments),
+            "legend": list(rules.URGENCY),
+        }
         return render(request, "live/wall.html", context)
     if not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path(), reverse("admin:login"))

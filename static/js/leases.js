@@ -1,10 +1,11 @@
 // Instants in the viewer's own zone, and what is left of a lease, counted from the server's time.
 
 const clock = new Intl.DateTimeFormat(undefined, {
-  hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short",
 });
 const day = new Intl.DateTimeFormat(undefined, {
-  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+  day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
+  timeZoneName: "short",
 });
 
 /** "14:03:07 GMT+1"; with the day when it is not today. */
@@ -57,12 +58,14 @@ class Countdown extends HTMLElement {
   }
 
   anchor() {
+    if (!this.dataset.ends || !this.dataset.now) return; // no lease
     const remaining = Date.parse(this.dataset.ends) - Date.parse(this.dataset.now);
     this.deadline = performance.now() + remaining;
     this.tick();
   }
 
   tick() {
+    if (this.deadline === undefined) return;
     const seconds = (this.deadline - performance.now()) / 1000;
     const text = seconds > 0 ? `ends in ${left(seconds)}` : "lease over";
     if (this.textContent !== text) this.textContent = text;

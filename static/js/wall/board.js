@@ -1,0 +1,131 @@
+// What a frame says of services, their tiles, and what is switched, put into the page.
+
+import { localTime } from "../leases.js";
+import { count, duration, rate, share } from "./figures.js";
+import { fill, mark, reconcile, show } from "./slots.js";
+
+function setTime(root, name, instant) {
+  const time = root.querySelector(`[data-field="${name}"]`);
+  if (!time || !instant) return;
+  if (time.dateTime !== instant) time.dateTime = instant;
+  const text = localTime(instant);
+  if (time.textContent !== text) time.textContent = text;
+}
+
+function updateTile(element, tile, service) {
+  mark(element, {
+    service, dependency: tile.dependency, state: tile.state, condition: tile.condition,
+  });
+  const shape = `#shape-${tile.condition}`;
+  const use = element.querySelector('[data-field="shape"]');
+  if (use.getAttribute("href") !== shape) use.setAttribute("href", shape);
+  fill(element, {
+    dependency: tile.dependency,
+    rate: rate(tile.calls_per_second),
+    errors: share(tile.error_rate),
+    samples: count(tile.samples),
+    p95: duration(tile.p95),
+    override: (tile.override || "").replace("_", " "),
+    share: tile.partial,
+  });
+  show(element, { override: tile.override, share: tile.partial, since: tile.since });
+  setTime(element, "since", tile.since);
+}
+
+function updateService(element, row, templates) {
+  mark(element, {
+    service: row.slug,
+    applied: row.applied,
+    total: row.total,
+    behind: row.laggards.length ? "yes" : "no",
+    running: row.total ? "yes" : "no",
+  });
+  element.setAttribute("aria-label", row.slug);
+  const head = element.querySelector("header");
+  updateHead(head, row);
+  reconcile(element.querySelector('[data-part="tiles"]'), row.tiles, {
+    key: (tile) => tile.dependency,
+    keyOf: (child) => child.dataset.dependency,
+    template: templates.tile,
+    update: (child, tile) => updateTile(child, tile, row.slug),
+  });
+}
+
+function updateHead(head, row) {
+  const own = row.requests;
+  fill(head, {
+    slug: row.slug,
+    applied: count(row.applied),
+    total: count(row.total),
+    target: count(row.target),
+    laggards: row.laggards.join(", "),
+    refused: row.refused.join("; "),
+    "silent-count": count(row.silent.length),
+    silent: row.silent.join(", "),
+    stopping: count(row.stopping),
+    "traffic-rate": own ? rate(own.per_second) : "",
+    "traffic-errors": own ? share(own.error_rate) : "",
+    "traffic-p95": own ? duration(own.p95) : "",
+  });
+  show(head, {
+    laggards: row.laggards.length,
+    refused: row.refused.length,
+    silent: row.silent.length,
+    stopping: row.stopping,
+    traffic: own,
+  });
+  const [applied, silent] = head.querySelectorAll("summary");
+  applied.title = row.laggards.join(", ");
+  silent.title = row.silent.join(", ");
+  const progress = head.querySelector("progress");
+  progress.max = row.total || 1;
+  progress.value = row.applied;
+}
+
+function updateSwitch(element, each, serverTime) {
+  mark(element, {
+    flag: each.type === "flag" ? each.key : "",
+    override: each.type === "override" ? each.dependency : "",
+    service: each.service,
+    mode: each.mode,
+  });
+  fill(element, {
+    label: each.label,
+    service: each.service,
+    on: each.on,
+    percentage: each.percentage,
+    reason: each.reason,
+    who: each.who,
+  });
+  show(element, {
+    on: each.on, percentage: each.partly, countdown: each.ends, "open-ended": !each.ends,
+  });
+  setTime(element, "since", each.since);
+  if (each.ends) {
+    mark(element.querySelector("hf-countdown"), { ends: each.ends, now: serverTime });
+  }
+}
+
+const nameOf = (each) => `${each.type} ${each.service} ${each.dependency} ${each.key}`;
+
+function nameIn(child) {
+  const { flag, override, service } = child.dataset;
+  return flag ? `flag ${service}  ${flag}` : `override ${service} ${override} `;
+}
+
+/** Puts the services and switches of a frame below `wall`. */
+export function updateBoard(wall, frame, templates) {
+  reconcile(wall.querySelector('[data-part="board"]'), frame.services, {
+    key: (row) => row.slug,
+    keyOf: (child) => child.dataset.service,
+    template: templates.service,
+    update: (child, row) => updateService(child, row, templates),
+  });
+  reconcile(wall.querySelector('[data-part="switches"]'), frame.switches, {
+    key: nameOf,
+    keyOf: nameIn,
+    template: templates.switch,
+    update: (child, each) => updateSwitch(child, each, frame.server_time),
+  });
+  show(wall, { empty: !frame.services.length });
+}

@@ -1,0 +1,25 @@
+// Numbers in the viewer's locale. Every function takes null for "nobody can say".
+
+const small = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
+const medium = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+const large = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const percentFine = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
+const percentWhole = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 0 });
+const UNKNOWN = "–";
+
+export const count = (number) => large.format(number);
+
+export function rate(perSecond) {
+  const form = perSecond < 1 ? small : perSecond < 10 ? medium : large;
+  return form.format(perSecond);
+}
+
+export function share(part) {
+  if (part === null || part === undefined) return UNKNOWN;
+  return (part > 0 && part < 0.1 ? percentFine : percentWhole).format(part);
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return UNKNOWN;
+  return seconds < 1 ? `${large.format(seconds * 1000)} ms` : `${medium.format(seconds)} s`;
+}
