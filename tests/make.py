@@ -15,7 +15,9 @@ from apps.core import clock
 from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
 from apps.degradation import services as degradation
 from apps.degradation.models import Flag
-from apps.fleet.models import Dependency, Environment, Instance, Service
+from apps.fleet.models import Dependency, Environment, Instance, Service, Usage
+from apps.policies import services as policies
+from apps.policies.models import Config, Override, Scope
 from apps.publication import services as publication
 from apps.publication.models import Part, Revision
 from apps.publication.services import Piece
@@ -200,3 +202,48 @@ def override_piece(mode: str, service: str = "", dependency: str = "payments-api
     """An override of one dependency, everywhere unless a service is named."""
     entry = {"mode": mode, "reason": "flapping", "expires_at": None, "set_by": "ana", "id": 1}
     return Piece(Part.OVERRIDE, entry, service=service, dependency=dependency)
+
+
+def scope(
+    where: Environment | None = None,
+    dependency: Dependency | None = None,
+    service: Service | None = None,
+) -> Scope:
+    """A scope of settings; without an environment, the dependency's or a new one."""
+    place = where or (dependency.environment if dependency else environment())
+    return Scope(place.pk, dependency, service)
+
+
+def config(
+    pattern: str = "retry", at: Scope | None = None, *, by: Actor | None = None, **values: Any
+) -> Config:
+    """Settings set through the service, so published and audited; `attempts` unless given."""
+    place = at or scope()
+    return policies.set_config(
+        pattern,
+        scope=place,
+        values=values or {"attempts": 5},
+        actor=by or actor(Environment.objects.get(pk=place.environment_id)),
+    )
+
+
+def override(
+    at: Scope | None = None,
+    *,
+    mode: str = "force_open",
+    lease: timedelta | None = timedelta(minutes=30),
+) -> Override:
+    """An override in force; of a new dependency, everywhere, unless a scope is given."""
+    place = at or scope(dependency=dependency())
+    return policies.engage_override(
+        mode,
+        scope=place,
+        lease=lease,
+        reason="provider is down",
+        actor=actor(Environment.objects.get(pk=place.environment_id)),
+    )
+
+
+def uses(of: Service, what: Dependency) -> None:
+    """The service calls the dependency."""
+    Usage.objects.create(service=of, dependency=what, source=Usage.Source.DECLARED)

@@ -13,7 +13,7 @@ from apps.accounts import selectors, services
 from apps.accounts.models import User
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
-from apps.fleet.models import Environment
+from apps.fleet.models import SLUG, Environment
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -56,7 +56,10 @@ class SessionActorAuthentication(SessionAuthentication):
     def _environment_id(slug: str | None) -> int | None:
         if slug is None:
             return None
-        environment = Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
+        environment = None
+        if SLUG.fullmatch(slug):
+            rows = Environment.objects.filter(slug=slug)
+            environment = rows.values_list("pk", flat=True).first()
         if environment is None:
             raise NotFound(_("There is no such environment among yours."))
         return environment

@@ -12,9 +12,10 @@ from apps.core.errors import Forbidden
 
 def handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler: the problem answer, and an audit entry for a 403."""
-    actor = getattr(context["request"], "auth", None)
-    if isinstance(error, Forbidden) and isinstance(actor, Actor):
-        record(actor, f"{context['request'].method} {context['request'].path}", error.detail)
+    if isinstance(error, Forbidden):  # only then: reading `auth` may itself raise the refusal
+        actor = getattr(context["request"], "auth", None)
+        if isinstance(actor, Actor):
+            record(actor, f"{context['request'].method} {context['request'].path}", error.detail)
     return problems.handler(error, context)
 
 
