@@ -101,8 +101,11 @@ class ServicePolicyAdmin(GuardedModelAdmin):
             Q(service=None) | Q(service=OuterRef("pk")),
             dependency__in=its.values("dependency"),
         )
-        rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(n_dependencies=_count(uses), n_overrides=_count(overrides))
+        rows = super().get_queryset(request)
+        counted: QuerySet[Any] = rows.annotate(
+            n_dependencies=_count(uses), n_overrides=_count(overrides)
+        )
+        return counted
 
     @column(gettext_lazy("Dependencies"))
     def dependencies(self, row: Any) -> int:

@@ -113,12 +113,13 @@ class ConfigView(PatternView):
 
     def delete(self, request: Request, config_id: int) -> Response:
         """Inherit every setting of the pattern in this scope."""
-        services.clear_config(
-            self.pattern,
-            scope=self.row(request, config_id).scope,
-            version=if_match(request),
-            actor=actor_of(request),
-        )
+        with self.errors_by_field():
+            services.clear_config(
+                self.pattern,
+                scope=self.row(request, config_id).scope,
+                version=if_match(request),
+                actor=actor_of(request),
+            )
         return Response(status=204)
 
     def change(self, request: Request, config_id: int, unnamed: dict[str, Any]) -> Response:
