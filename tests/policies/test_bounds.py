@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Field
 from django.urls import reverse
 
 from apps.policies.models import CONFIGS, BreakerConfig
@@ -59,6 +60,7 @@ class TestTheTable:
     def test_every_setting_has_a_column_that_can_inherit(self, row: Setting) -> None:
         column = CONFIGS[row.pattern]._meta.get_field(row.key)
 
+        assert isinstance(column, Field)
         assert column.null
         assert column.help_text == row.help
 

@@ -227,7 +227,7 @@ class TestEffectiveRules:
             "For checkout's calls to bank it must be at least open_seconds, which is 60 s."
         ]
         assert Revision.objects.count() == 1
-        assert Entry.objects.filter(outcome="ok").count() == 1
+        assert Entry.objects.filter(action="config.created").count() == 1
 
     def test_a_removed_default_that_kept_a_service_valid_is_refused(self) -> None:
         place = make.environment()
@@ -261,6 +261,13 @@ class TestEffectiveRules:
         answer = make.client(place).post(URL, {"settings": {"max_seconds": 10}})
 
         assert answer.status_code == 201
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _level in range(levels):
+        value = [value]
+    return value
 
 
 HUGE = "9" * 1_000_000
@@ -305,7 +312,7 @@ BAD_CHAINS: dict[str, Any] = {
     "unknown member": [{"kind": "queue", "colour": 1}],
     "text": "queue",
     "a number beyond 64 bits": [{"kind": "value", "value": 2**70}],
-    "deep value": [{"kind": "value", "value": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}],
+    "deep value": [{"kind": "value", "value": deep(40)}],
     "too large": [{"kind": "value", "value": "x" * 70_000}],
     "an age below zero": [{"kind": "cached", "max_age_seconds": -1}],
 }  # fmt: skip
@@ -314,7 +321,7 @@ BAD_CHAINS: dict[str, Any] = {
 class TestBadInput:
     @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES.keys())
     def test_it_is_refused_and_nothing_is_written(self, body: bytes) -> None:
-        answer = make.client().generic("POST", URL, body, "application/json")
+        answer = make.client().generic("POST", URL, body, "application/json")  # type: ignore[arg-type]  # bytes are fine
 
         assert answer.status_code == 400, answer.content[:300]
         assert answer["Content-Type"].startswith("application/problem+json")
@@ -331,7 +338,7 @@ class TestBadInput:
     def test_a_body_over_the_limit(self) -> None:
         body = b'{"reason": "' + b"x" * 1_100_000 + b'"}'
 
-        answer = make.client().generic("POST", URL, body, "application/json")
+        answer = make.client().generic("POST", URL, body, "application/json")  # type: ignore[arg-type]  # bytes are fine
 
         assert answer.status_code == 413
 
@@ -410,22 +417,17 @@ class TestList:
     def test_filters(self) -> None:
         place = make.environment()
         bank, checkout = make.dependency(place, "bank"), make.service(place, "checkout")
-        for scope in (
-            make.scope(place),
-            make.scope(place, bank),
-            make.scope(place, bank, checkout),
-        ):
-            make.config(at=scope)
+        make.config(at=make.scope(place))
+        make.config(at=make.scope(place, bank))
+        make.config(at=make.scope(place, bank, checkout))
         api = make.client(place)
 
         def count(query: str) -> int:
             return len(api.get(f"{URL}?{query}").json()["results"])
 
-        assert [
-            count("dependency=bank"),
-            count("service=checkout"),
-            count("level=environment"),
-        ] == [*(2, 1, 1)]
+        assert count("dependency=bank") == 2
+        assert count("service=checkout") == 1
+        assert count("level=environment") == 1
         assert count("level=dependency") == 1
         assert count("") == 3
 
@@ -433,6 +435,7 @@ class TestList:
         place = make.environment()
         api = make.client(place)
         make.config(at=make.scope(place))
+        api.get(URL)  # the token's first use is noted
         with CaptureQueriesContext(connection) as few:
             api.get(URL)
         for _number in range(10):
