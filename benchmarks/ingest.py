@@ -1,0 +1,175 @@
+"""How many reports a second one server takes, over HTTP, and whether it counted them all.
+
+`python -m benchmarks.ingest`: SQLite, then PostgreSQL and Redis; each report tells of 20
+dependencies. Reports come from as many instances as there are connections, one in flight each, as
+SDKs send them. At the end the server is told to stop, and its database is asked what it counted.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local_servers import PostgreSQL, Redis
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPENDENCIES = 20
+COUNT = (
+    "from apps.telemetry.models import Window; from django.db.models import Sum; "
+    "print(Window.objects.filter(span=10).aggregate(n=Sum('calls'))['n'] or 0)"
+)
+
+
+@dataclass
+class Result:
+    """What the clients saw."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)  # of each answer
+
+    def quantile(self, share: float) -> float:
+        """Milliseconds."""
+        ordered = sorted(self.seconds)
+        return 1000 * ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+
+def manage(environment: dict[str, str], *arguments: str) -> str:
+    """The last line that a management command prints."""
+    command = [sys.executable, "manage.py", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return (done.stdout.strip().splitlines() or [""])[-1]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def serving(environment: dict[str, str]) -> Iterator[int]:
+    """A server on a port of its own, stopped at the end as an operator would stop it."""
+    port = free_port()
+    command = [sys.executable, "manage.py", "serve", "--port", str(port)]
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            command, cwd=ROOT, env=environment | {"HOLDFAST_WEB": "1"}, stdout=log, stderr=log
+        )
+        try:
+            _wait_for(port, server)
+            yield port
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError("the server did not start")
+
+
+def report(instance: str, sequence: int) -> bytes:
+    calls = {
+        "calls": 10,
+        "successes": 9,
+        "failures": 1,
+        "latency": {"60": 5, "70": 4, "90": 1},
+        "breaker": {"state": "closed", "since": None, "generation": 0, "override": None},
+        "in_flight": 1,
+    }
+    dependencies = {f"dependency-{number}": calls for number in range(DEPENDENCIES)}
+    body = {"instance": instance, "sequence": sequence, "dependencies": dependencies}
+    return json.dumps(body).encode()
+
+
+async def send(port: int, token: str, deadline: float, result: Result) -> None:
+    """One instance: report, wait for the answer, report again, until `deadline`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    instance, sequence = str(uuid.uuid4()), 0
+    while time.monotonic() < deadline:
+        sequence += 1
+        body = report(instance, sequence)
+        head = (
+            f"POST /api/v1/reports HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        started = time.monotonic()
+        writer.write(head.encode() + body)
+        result.statuses[await _status(reader)] += 1
+        result.seconds.append(time.monotonic() - started)
+    writer.close()
+
+
+async def _status(reader: asyncio.StreamReader) -> int:
+    """Status of the next answer, whose body is read to its end."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    if "transfer-encoding: chunked" in head:
+        await reader.readuntil(b"0\r\n\r\n")
+    else:
+        await reader.readexactly(int(head.split("content-length:")[1].split("\r\n")[0]))
+    return int(head.split()[1])
+
+
+async def flood(port: int, token: str, *, connections: int, seconds: float) -> Result:
+    result = Result()
+    deadline = time.monotonic() + seconds
+    await asyncio.gather(*(send(port, token, deadline, result) for _ in range(connections)))
+    return result
+
+
+def measure(name: str, environment: dict[str, str], *, connections: int, seconds: float) -> None:
+    manage(environment, "migrate", "--verbosity", "0")
+    scope = ("--environment", "bench", "--service", "checkout", "--scope", "reports:write")
+    token = manage(environment, "createtoken", *scope)
+    with serving(environment) as port:
+        result = asyncio.run(flood(port, token, connections=connections, seconds=seconds))
+    accepted = result.statuses[202]
+    counted = int(manage(environment, "shell", "--verbosity", "0", "--command", COUNT))
+    print(
+        f"{name:12} {accepted / seconds:7.0f} reports/s   p50 {result.quantile(0.5):6.1f} ms   "
+        f"p99 {result.quantile(0.99):6.1f} ms   counted {counted} of {accepted * DEPENDENCIES * 10}"
+        f"   answers {dict(result.statuses)}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    chosen = parser.parse_args()
+    with ExitStack() as stack:
+        var = stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-"))
+        names = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "CELERY_BROKER_URL")
+        own = {key: value for key, value in os.environ.items() if key not in names}
+        own |= {"HOLDFAST_VAR": var, "SECRET_KEY": "bench", "SECURE_COOKIES": "0"}
+        measure("SQLite", own, **vars(chosen))
+        servers = {
+            "DATABASE_URL": stack.enter_context(PostgreSQL()).url,
+            "REDIS_URL": stack.enter_context(Redis()).url,
+        }
+        measure("PostgreSQL", own | servers, **vars(chosen))
+
+
+if __name__ == "__main__":
+    main()
