@@ -44,7 +44,7 @@ def actor(*where: Environment, scopes: frozenset[str] = SCOPES | {SYSTEM_SCOPE})
     """A person who may do everything in the given environments, unless `scopes` says less."""
     return Actor(
         kind="user",
-        id="1",
+        id="0",  # no row's
         label="ana",
         environment_ids=frozenset(place.pk for place in where),
         scopes=scopes,
