@@ -119,7 +119,7 @@ class TestStream:
                 stream.event("hello")
                 stream.event("document")
                 revoked = http.post(
-                    f"{server.url}/api/v1/tokens/{made.json()['id']}/end",
+                    f"{server.url}/api/v1/tokens/{made.json()['id']}/revoke",
                     json={"reason": "leaked"},
                     headers={"If-Match": made.headers["ETag"]},
                 )
@@ -266,27 +266,20 @@ class TestStarting:
         assert "Traceback" not in done.stderr
 
     def test_it_raises_the_limit_on_open_files_or_says_so(self, tmp_path: Path) -> None:
-        def with_few_files() -> None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1_024))
-
+        hard = 1_024
         server = Holdfast(tmp_path)
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "serve", "--no-static", "--port", str(server.port)],
-            cwd=ROOT,
-            env=server._environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=with_few_files,
-        )
-        assert process.stderr is not None
-        with process.stderr as lines:
-            said = next(line for line in lines if "files may be open" in line)
-            process.terminate()
-            for _line in lines:
-                pass
+        limited = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, {hard}))"
+        server._arguments = ["-c", f"{limited}; {_RUN}", *server._arguments]
+        with server:
+            limits = resource.prlimit(server._process.pid, resource.RLIMIT_NOFILE)
 
-        assert "Only 1024 files" in said
-        assert process.wait(20) == 0
+        assert limits == (hard, hard)
+        assert f"Only {hard} files may be open" in server._log.read_text()
+
+
+_RUN = (
+    "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 def _service(server: Holdfast, slug: str) -> str:
