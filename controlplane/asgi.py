@@ -18,9 +18,12 @@ from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
 from apps.core import bus, loops  # noqa: E402
+from apps.delivery import state as delivery  # noqa: E402
 from apps.delivery.streams import PATH as STREAM_PATH  # noqa: E402
 from apps.delivery.streams import Streams  # noqa: E402
 from apps.live.routing import websockets  # noqa: E402
+from apps.telemetry.gate import PATH as REPORTS_PATH  # noqa: E402
+from apps.telemetry.gate import ReportsGate  # noqa: E402
 from controlplane.celery import app as celery_app  # noqa: E402
 from controlplane.embedded import EmbeddedCelery  # noqa: E402
 
@@ -35,6 +38,7 @@ class Application:
             django_application, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL
         )
         self.streams = Streams()
+        self.reports = ReportsGate(self.http, delivery.get().bearer_of)
         self.background: EmbeddedCelery | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -49,6 +53,8 @@ class Application:
         elif STREAM_PATH.match(scope["path"]):
             with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
                 await self.streams(scope, receive, send)
+        elif REPORTS_PATH.match(scope["path"]):
+            await self.reports(scope, receive, send)
         else:
             await self.http(scope, receive, send)
 

@@ -74,7 +74,7 @@ def admit(asked: Asked, snapshot: Snapshot | None) -> Admitted | Answer:
     """The document a request may have, or the refusal it gets."""
     if snapshot is None or asked.monotonic - snapshot.reached_at > TRUSTED_FOR:
         return starting()
-    key = _key(asked, snapshot)
+    key = key_of(asked.authorization, snapshot, asked.now)
     if key is None:
         return refusal(
             401,
@@ -131,12 +131,13 @@ def _parts(authorization: str) -> tuple[str, str] | None:
     return split_token(text.strip()) if scheme.lower() == "bearer" else None
 
 
-def _key(asked: Asked, snapshot: Snapshot) -> Key | None:
-    parts = _parts(asked.authorization)
+def key_of(authorization: str, snapshot: Snapshot, now: datetime) -> Key | None:
+    """The live token that an Authorization header carries; None if the snapshot has none such."""
+    parts = _parts(authorization)
     key = snapshot.keys.get(parts[0]) if parts else None
     if parts is None or key is None:
         return None
-    return key if is_secret(parts[1], key.verifier) and key.is_live(asked.now) else None
+    return key if is_secret(parts[1], key.verifier) and key.is_live(now) else None
 
 
 def _is_visible(asked: Asked, key: Key, place: Place) -> bool:

@@ -15,8 +15,8 @@ from django.conf import settings
 from django.db import Error
 
 from apps.accounts.services import note_uses
-from apps.core import bus, loops
-from apps.delivery.answers import selector_of
+from apps.core import bus, clock, loops
+from apps.delivery.answers import STALE_AFTER, key_of, selector_of
 from apps.delivery.lookups import Lookups
 from apps.delivery.selectors import read_keys, read_origins, read_places
 from apps.delivery.snapshot import Key, Pace, Snapshot, Touched
@@ -83,6 +83,19 @@ class State:
         finally:
             self._looking_up.release()
         return self.snapshot
+
+    def bearer_of(self, authorization: str) -> Key | None:
+        """The token the header carries, and a note that it was used; None if not known here.
+
+        Believed only while the database was reached lately: others ask the database itself.
+        """
+        snapshot = self.snapshot
+        if snapshot is None or time.monotonic() - snapshot.reached_at > STALE_AFTER:
+            return None
+        key = key_of(authorization, snapshot, clock.now())
+        if key is not None:
+            self._used.add(key.token_id)
+        return key
 
     def note_use(self, selector: str) -> None:
         """Remember that the token was used; written down by the loop once a minute."""

@@ -61,10 +61,9 @@ class ReportsView(APIView):
         if not isinstance(received, Received):
             raise RuleBroken(_("The body is empty."), errors={"body": [_("A report is required.")]})
         service = services.reporting_service(received.report.service, actor=actor_of(request))
-        has_room = ingest.current.accept(
-            service.environment_id, service.pk, received.report, received.size
-        )
-        if not has_room:
+        environment_id = service.environment_id
+        ingest.current.services[environment_id, service.slug] = service.pk
+        if not ingest.current.accept(environment_id, service.pk, received.report, received.size):
             raise Throttled(wait=ingest.RETRY_AFTER_SECONDS)
         return Response({"report_seconds": settings.REPORT_SECONDS}, 202)
 

@@ -61,6 +61,8 @@ class Ingest:
         self.limit_bytes = limit_bytes
         self.wake: Callable[[], None] = lambda: None  # called when something must not wait
         self.ledger = Ledger()
+        # Services reports were accepted of, by environment and slug; neither ever changes.
+        self.services: dict[tuple[int, str], int] = {}
         self._lock = threading.Lock()  # of all below
         self._queue: deque[Arrival] = deque()
         self._bytes = 0
@@ -153,6 +155,7 @@ class Ingest:
                 for arrival in arrivals:
                     self._write([arrival])
                 return
+            self.services.clear()  # the database may have been replaced
             log.exception(
                 "report.lost",
                 instance=str(arrivals[0].report.instance),

@@ -1,0 +1,122 @@
+"""POST /api/v1/reports without a view and without SQL, in front of Django.
+
+It takes the reports there is nothing to say about: of a token this process knows and a service it
+has heard of. Everything else goes on to Django, untouched: the view is the reference, and the only
+one that refuses.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+import msgspec
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+from rest_framework.exceptions import APIException
+
+from apps.core.errors import DomainError
+from apps.core.parsers import MAX_BODY, unpacked
+from apps.telemetry import ingest, reports
+
+PATH = re.compile(r"^/api/v1/reports/?$")
+SCOPE = "reports:write"
+NUL = b"\\u0000"
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+
+class Bearer(Protocol):
+    """Whose token it is."""
+
+    @property
+    def environment_id(self) -> int: ...
+    @property
+    def service(self) -> str | None: ...
+    @property
+    def scopes(self) -> frozenset[str]: ...
+
+
+class ReportsGate:
+    """An ASGI application for the path of reports.
+
+    Args:
+        django: Gets every request that is not taken here.
+        bearer_of: Who sends this `Authorization` header, from memory; None if that is not known.
+    """
+
+    def __init__(self, django: Application, bearer_of: Callable[[str], Bearer | None]) -> None:
+        self._django = django
+        self._bearer_of = bearer_of
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        bearer = self._bearer_of(headers.get(b"authorization", ""))
+        if bearer is None or not _is_plain(scope, headers) or SCOPE not in bearer.scopes:
+            await self._django(scope, receive, send)
+            return
+        messages = await _messages(receive)
+        body = b"".join(message.get("body", b"") for message in messages)
+        if messages[-1].get("more_body", True) or not _takes(bearer, headers, body):
+            await self._django(scope, _again(messages, receive), send)
+            return
+        await _accept(send)
+
+
+def _is_plain(scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> bool:
+    """Whether there is nothing special about the request that Django would have to look at."""
+    domain, _port = split_domain_port(headers.get(b"host", ""))
+    return (
+        scope["method"] == "POST"
+        and not scope.get("query_string")
+        and headers.get(b"content-type", "").partition(";")[0].strip() == "application/json"
+        and validate_host(domain, settings.ALLOWED_HOSTS)
+    )
+
+
+async def _messages(receive: Receive) -> list[Message]:
+    """The request up to its end, or until it is over the limit, or its client left."""
+    messages = [await receive()]
+    size = len(messages[0].get("body", b""))
+    while messages[-1].get("more_body", False) and size <= MAX_BODY:
+        messages.append(await receive())
+        size += len(messages[-1].get("body", b""))
+    return messages
+
+
+def _again(messages: list[Message], receive: Receive) -> Receive:
+    """A `receive` that begins with what was received already."""
+    waiting = iter(messages)
+
+    async def again() -> Message:
+        message = next(waiting, None)
+        return await receive() if message is None else message
+
+    return again
+
+
+def _takes(bearer: Bearer, headers: dict[bytes, str], body: bytes) -> bool:
+    try:
+        body = unpacked(body, headers.get(b"content-encoding", ""), limit=MAX_BODY)
+        report = reports.read(body)
+    except (DomainError, APIException):
+        return False  # the view says what is wrong with it
+    service = report.service or bearer.service
+    if NUL in body or service is None or bearer.service not in (None, service):
+        return False
+    service_id = ingest.current.services.get((bearer.environment_id, service))
+    if service_id is None:
+        return False
+    return ingest.current.accept(bearer.environment_id, service_id, report, len(body))
+
+
+async def _accept(send: Send) -> None:
+    body = msgspec.json.encode({"report_seconds": settings.REPORT_SECONDS})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
