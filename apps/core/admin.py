@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import urlencode
 
@@ -18,6 +18,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+from unfold.utils import display_for_label
 
 from apps.core.actor import Actor
 from apps.core.errors import DomainError, Stale
@@ -54,7 +55,31 @@ def column(
     values, and the method then returns `(value, text)`. `order` is the field it sorts by.
     """
     label = badge if isinstance(badge, bool) else dict(badge)
-    return cast("Callable[[C], C]", display(description=title, label=label or None, ordering=order))
+    described = display(description=title, label=label or None, ordering=order)
+
+    def decorate(method: C) -> C:
+        @wraps(method)
+        def drawn(*args: Any) -> Any:
+            value = method(*args)
+            return Badge(value, label) if isinstance(label, dict) else value
+
+        return cast("C", described(drawn))
+
+    return decorate
+
+
+class Badge(tuple[str, str]):
+    """`(value, text)`, drawn in a list by the theme and on an object's page by itself."""
+
+    def __new__(cls, pair: tuple[str, str], colours: dict[str, str]) -> "Badge":
+        badge = super().__new__(cls, pair)
+        badge._colours = colours
+        return badge
+
+    _colours: dict[str, str]
+
+    def __html__(self) -> str:
+        return str(display_for_label(tuple(self), "–", self._colours))
 
 
 class StrictJSONField(forms.CharField):
@@ -275,6 +300,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             "title": change.title,
             "change": change,
             "row": row,
+            "object": row,  # the theme's breadcrumbs
             "form": form,
             "facts": change.facts(row, actor) if change.facts else [],
             "back": self._back(row),
