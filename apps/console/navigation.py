@@ -16,6 +16,11 @@ SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
         [
             (_("Overrides"), "front_hand", "policies.Override"),
             (_("Effective policies"), "layers", "policies.ServicePolicy"),
+        ],
+    ),
+    (
+        _("Settings"),
+        [
             (_("Breakers"), "electric_bolt", "policies.BreakerConfig"),
             (_("Retries"), "replay", "policies.RetryConfig"),
             (_("Timeouts"), "timer", "policies.TimeoutConfig"),
@@ -29,7 +34,6 @@ SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
             (_("Environments"), "public", "fleet.Environment"),
             (_("Services"), "deployed_code", "fleet.Service"),
             (_("Dependencies"), "hub", "fleet.Dependency"),
-            (_("Instances"), "memory", "fleet.Instance"),
             (_("Instances"), "memory", "telemetry.InstanceState"),
             (_("Breaker events"), "timeline", "telemetry.BreakerEvent"),
         ],
@@ -51,6 +55,7 @@ SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
         ],
     ),
 ]
+FOLDED = (_("Settings"),)  # unfolded on their own pages
 
 
 def sections(request: HttpRequest) -> list[dict[str, Any]]:
@@ -63,7 +68,12 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
         ],
     }
     listed = [
-        {"title": title, "separator": True, "items": _items(request, models)}
+        {
+            "title": title,
+            "separator": True,
+            "collapsible": title in FOLDED,
+            "items": _items(request, models),
+        }
         for title, models in SECTIONS
     ]
     last = {
