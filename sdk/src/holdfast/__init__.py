@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from holdfast import deadline
 from holdfast.errors import (
     BulkheadFull,
     CallTimeout,
@@ -34,6 +35,7 @@ __all__ = [
     "ReadOnly",
     "Rejected",
     "__version__",
+    "deadline",
 ]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from contextvars import Token
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,8 +14,8 @@ from holdfast._classify import Rules, classify, is_timeout
 from holdfast._dependency import Dependency
 from holdfast._events import log
 from holdfast._fallback import Link, NoAnswer, Request, causes_of
-from holdfast._retry import Attempts, StopReason, retrying
-from holdfast._timeout import Deadline, current
+from holdfast._retry import Attempts, StopReason
+from holdfast._scope import Scope, active
 from holdfast.errors import (
     BulkheadFull,
     CallTimeout,
@@ -49,6 +49,7 @@ class Call:
         "attempts",
         "deadline_at",
         "dependency",
+        "is_left_behind",
         "limit",
         "made",
         "options",
@@ -68,6 +69,7 @@ class Call:
         self.place: Bulkhead | None = None
         self.limit: float | None = None
         self.source = "call"
+        self.is_left_behind = False  # on a thread that is still busy with it
         self.deadline_at = self._overall_deadline()
 
     # -- gates, in their order ---------------------------------------------------------------
@@ -79,6 +81,7 @@ class Call:
             DeadlineExceeded, Degraded, CircuitOpen: the attempt must not be made.
         """
         self.made += 1
+        self.is_left_behind = False
         dependency = self.dependency
         now = dependency.shared.clock.monotonic()
         if self.deadline_at is not None and now >= self.deadline_at:
@@ -247,29 +250,26 @@ class Call:
             "fallback.used", self.dependency.name, {"kind": link.kind}
         )
 
-    def settings_for_attempt(self) -> tuple[Token[Deadline | None] | None, Token[bool] | None]:
-        """Set what the function can see of us; `restore` takes it back."""
-        limited = self.limit is not None
-        clock = self.dependency.shared.clock
-        deadline = (
-            current.set(Deadline(clock.monotonic() + (self.limit or 0.0), clock.monotonic))
-            if limited
-            else None
-        )
-        return deadline, retrying.set(True) if self.made > 1 else None
+    def open_scope(self) -> Scope | None:
+        """What the function inside may know of this attempt; None if there is nothing to know."""
+        outer = active()
+        is_retry = self.made > 1 or (outer is not None and outer.is_retry)
+        if self.limit is None and not is_retry:
+            return None
+        monotonic = self.dependency.shared.clock.monotonic
+        at = None if self.limit is None else monotonic() + self.limit
+        return Scope(at, monotonic, is_retry=is_retry)
 
     # -- below: only for the above -----------------------------------------------------------
 
     def _overall_deadline(self) -> float | None:
         total = self.plan.timeout.total_seconds
-        outer = current.get()
-        if not total and outer is None:
+        outer = active()
+        left = None if outer is None else outer.remaining()
+        if not total and left is None:
             return None
         now = self.dependency.shared.clock.monotonic()
-        ends = [now + total] if total else []
-        if outer is not None:
-            ends.append(now + outer.remaining())
-        return min(ends)
+        return now + min(total or math.inf, math.inf if left is None else left)
 
     def _attempt_limit(self, now: float) -> float | None:
         own = self.plan.timeout.attempt_seconds or None

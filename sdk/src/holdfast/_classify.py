@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from holdfast.errors import Rejected
+from holdfast.errors import Misused, Rejected
 
 ErrorClass = Literal["transient", "permanent", "critical", "unknown", "ignored", "rejected"]
 """Beside the four of the policies: `ignored` by a rule of the service, and `rejected` by a
@@ -146,8 +146,8 @@ def _class_of(error: Exception) -> ErrorClass:
 def _class_of_builtin(error: Exception) -> ErrorClass:
     if isinstance(error, Rejected):
         return "rejected"
-    if isinstance(error, StopIteration | StopAsyncIteration):
-        return "ignored"  # the end of an iteration is no failure of anybody
+    if isinstance(error, StopIteration | StopAsyncIteration | Misused):
+        return "ignored"  # no failure of any dependency
     if isinstance(error, MemoryError):
         return "critical"
     if isinstance(error, _PERMANENT_OS):

@@ -172,7 +172,7 @@ class Engine:
 
     def apply(self, document: Document, received: Received) -> None:
         """Put a document in force as a whole; calls under way finish on what they began with."""
-        with self._lock:
+        with self.events.held(), self._lock:
             self.document, self.received = document, received
             self.flags.replace(document.flags, received)
             for dependency in self._dependencies.values():
@@ -229,7 +229,7 @@ class Engine:
             on_use()
 
     def _discover(self, name: str) -> Dependency:
-        with self._lock:
+        with self.events.held(), self._lock:
             found = self._dependencies.get(name)
             if found is not None:
                 return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -60,6 +61,7 @@ class Events:
         self._delivering = threading.Lock()
         self._undelivered: deque[Event] = deque()
         self._unreported: deque[Event] = deque()
+        self._held = _Held()
         self._samples: dict[tuple[str, str | None], _Sample] = {}
 
     def emit(
@@ -72,7 +74,19 @@ class Events:
                 self._add(self._unreported, event, MOST_EVENTS)
             if self.listeners:
                 self._add(self._undelivered, event, MOST_UNDELIVERED)
-        self._deliver()
+        if not self._held.depth:
+            self._deliver()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Put off deliveries of this thread until the end, when its locks are released."""
+        self._held.depth += 1
+        try:
+            yield
+        finally:
+            self._held.depth -= 1
+            if not self._held.depth:
+                self._deliver()
 
     def emit_sampled(self, kind: str, dependency: str, data: dict[str, Any]) -> None:
         """Record one of many alike: at most one a second, whose `count` says for how many."""
@@ -133,6 +147,10 @@ class Events:
                 except Exception:
                     self.listener_errors += 1
                     log.exception("listener.failed", extra={"event_type": event.type})
+
+
+class _Held(threading.local):
+    depth = 0
 
 
 class _Sample:

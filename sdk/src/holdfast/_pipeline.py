@@ -19,9 +19,9 @@ from typing import Any
 
 from holdfast._call import Call, add_note
 from holdfast._fallback import Link, NoAnswer
-from holdfast._retry import retrying
-from holdfast._timeout import Deadline, Job, current, run_limited
-from holdfast.errors import BulkheadFull
+from holdfast._scope import Scope, current
+from holdfast._timeout import Job, run_limited
+from holdfast.errors import BulkheadFull, Misused
 
 LONGEST_NOTE = 200
 
@@ -107,28 +107,45 @@ async def _attempt_async(
 
 
 def _run_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    tokens = call.settings_for_attempt()
+    scope = call.open_scope()
+    token = None if scope is None else current.set(scope)
     try:
         if call.plan.timeout.enforce == "thread" and call.limit is not None:
             value = _run_on_thread(call, partial(fn, *args, **kwargs), call.limit)
         else:
             value = fn(*args, **kwargs)
     finally:
-        _restore(tokens)
+        _close_scope(scope, token, is_left_behind=call.is_left_behind)
     if type(value) is CoroutineType:
         value.close()
-        raise TypeError("a coroutine function must be called by acall, or decorated by guard")
+        raise Misused("a coroutine function must be called by acall, or decorated by guard")
     return value
 
 
 async def _run_async(call: Call, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
-    tokens = call.settings_for_attempt()
+    scope = call.open_scope()
+    token = None if scope is None else current.set(scope)
     try:
         if call.limit is None:
-            return await fn(*args, **kwargs)
-        return await run_limited(partial(fn, *args, **kwargs), call.limit, call.timeout_error)
+            return await _begin(fn, args, kwargs)
+        return await run_limited(partial(_begin, fn, args, kwargs), call.limit, call.timeout_error)
     finally:
-        _restore(tokens)
+        _close_scope(scope, token)
+
+
+def _begin(fn: Callable[..., Any], args: Any, kwargs: Any) -> Awaitable[Any]:
+    awaitable = fn(*args, **kwargs)
+    if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
+        raise Misused("an ordinary function must be called by call, or decorated by guard")
+    return awaitable
+
+
+def _close_scope(
+    scope: Scope | None, token: Token[Scope | None] | None, *, is_left_behind: bool = False
+) -> None:
+    if scope is not None and token is not None:
+        scope.is_over = not is_left_behind
+        current.reset(token)
 
 
 def _run_on_thread(call: Call, work: Callable[[], Any], limit: float) -> Any:
@@ -138,14 +155,14 @@ def _run_on_thread(call: Call, work: Callable[[], Any], limit: float) -> Any:
         threads.start(call.dependency.name, job)
     except BulkheadFull as error:
         call.refused_place(error)
-    ended = False
+    call.is_left_behind = True  # whatever keeps us from seeing its end, an interrupt too
     try:
-        ended = job.wait(limit)
+        call.is_left_behind = not job.wait(limit)
     finally:
-        if not ended:  # its place stays taken until it really ends
+        if call.is_left_behind:  # its place stays taken until it really ends
             place, call.place = call.place, None
             threads.abandon(job, place.release if place is not None else _nothing)
-    if not ended:
+    if call.is_left_behind:
         call.dependency.stats.count("abandoned")
         raise call.timeout_error()
     return job.result()
@@ -204,14 +221,6 @@ async def _fallback_async(call: Call, link: Link, args: Any, kwargs: Any) -> Any
         return await value if isawaitable(value) else value
     finally:
         call.dependency.fallbacks.leave()
-
-
-def _restore(tokens: tuple[Token[Deadline | None] | None, Token[bool] | None]) -> None:
-    deadline, retried = tokens
-    if deadline is not None:
-        current.reset(deadline)
-    if retried is not None:
-        retrying.reset(retried)
 
 
 def _note_failure(error: Exception, link: Link, failure: Exception) -> None:

@@ -8,21 +8,17 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
 from holdfast._classify import is_unsent
+from holdfast._scope import active
 from holdfast.errors import CircuitOpen, DeadlineExceeded, Rejected
 
 UNKNOWN_ATTEMPTS = 2  # an error nobody classified is retried once at most
 DECORRELATED_GROWTH = 3.0
-
-retrying: ContextVar[bool] = ContextVar("holdfast_retrying", default=False)
-"""True inside the second and later attempts of a call: guards further in do not retry then, so
-that nested policies add their attempts up instead of multiplying them."""
 
 
 class StopReason(StrEnum):
@@ -233,7 +229,9 @@ class Attempts:
             return StopReason.ATTEMPTS_EXHAUSTED
         if not (rules.idempotent or waits_for_circuit or is_unsent(error)):
             return StopReason.NOT_IDEMPOTENT
-        return StopReason.NESTED if retrying.get() and not waits_for_circuit else None
+        scope = active()
+        is_nested = scope is not None and scope.is_retry and not waits_for_circuit
+        return StopReason.NESTED if is_nested else None
 
     def _wait(
         self,

@@ -1,7 +1,7 @@
 """Limits on how long a call may take: exact for coroutines, cooperative or abandoned for functions.
 
-Python cannot stop a running thread. An ordinary function either asks `deadline.remaining()` and
-passes it on, or runs on a thread that is left behind when time is up; its place in the bulkhead
+Python cannot stop a running thread. An ordinary function either asks `holdfast.deadline` and passes
+it on, or runs on a thread that is left behind when time is up; its place in the bulkhead
 stays taken until it really ends.
 """
 
@@ -12,41 +12,15 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from holdfast.errors import BulkheadFull, CallTimeout
 
 T = TypeVar("T")
+
 MOST_THREADS = 256
 IDLE_SECONDS = 10.0
-
-
-class Deadline:
-    """When the innermost guarded call that has a time limit must be over."""
-
-    __slots__ = ("at", "monotonic")
-
-    def __init__(self, at: float, monotonic: Callable[[], float]) -> None:
-        self.at = at
-        self.monotonic = monotonic
-
-    def remaining(self) -> float:
-        """Seconds left, never below 0."""
-        return max(0.0, self.at - self.monotonic())
-
-
-current: ContextVar[Deadline | None] = ContextVar("holdfast_deadline", default=None)
-
-
-def remaining(default: float | None = None) -> float | None:
-    """Seconds the guarded call around us has left, or `default` outside of one.
-
-    Hand it to whatever takes a timeout: `requests.get(url, timeout=deadline.remaining(10))`.
-    """
-    deadline = current.get()
-    return default if deadline is None else deadline.remaining()
 
 
 class AttemptTimer:

@@ -210,6 +210,10 @@ class DeadlineExceeded(CallTimeout):
         return f"{self.dependency}: its deadline has passed"
 
 
+class Misused(TypeError):
+    """The SDK was called in a way that cannot work; says nothing about any dependency."""
+
+
 class BadDocument(Exception):
     """A policy document that cannot be used at all; the last good one stays.
 

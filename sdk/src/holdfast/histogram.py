@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 LARGEST_COUNT = 2**53  # beyond it JSON numbers are no longer exact everywhere
 
@@ -38,8 +39,8 @@ def encode(counts: Sequence[int]) -> dict[str, int]:
     return {str(index): count for index, count in enumerate(counts) if count}
 
 
-def decode(sparse: Mapping[str, int]) -> dict[int, int]:
-    """Counts by bucket index, checked.
+def decode(sparse: Mapping[Any, Any]) -> dict[int, int]:
+    """Counts by bucket index, of a sparse histogram from outside, checked.
 
     Raises:
         ValueError: an index or count that cannot be.

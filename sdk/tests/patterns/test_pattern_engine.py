@@ -424,6 +424,22 @@ class TestEvents:
 
         assert states == [("open", False)]
 
+    def test_a_listener_of_a_push_may_wait_for_other_threads(self) -> None:
+        hf = LocalHoldfast()
+        hf.call("api", lambda: 1)
+
+        def look(event: Event) -> None:
+            with ThreadPoolExecutor(1) as pool:  # needs every lock the push took
+                pool.submit(hf.call, f"after {event.type}", lambda: 1).result(WAIT)
+                pool.submit(hf.collect).result(WAIT)
+
+        hf.on_event(look)
+        hf.override("api", "force_open")
+
+        dependencies = set(hf.stats()["dependencies"])
+        assert dependencies == {"api", "after breaker.override_changed", "after policy.applied"}
+        assert hf.stats()["listener_errors"] == 0
+
     def test_a_slow_listener_holds_no_other_thread_up(self) -> None:
         hf = LocalHoldfast()
         hf.set_policy("api", breaker={"consecutive_failures": 1}, **NO_RETRY)

@@ -121,6 +121,17 @@ class TestKinds:
         with pytest.raises(TypeError, match="acall"):
             hf.call("api", module_level_async.__wrapped__, 1)  # type: ignore[attr-defined]  # of functools.wraps
 
+        stats = hf.dependency("api").stats()
+        assert (stats["calls"], stats["failures"]) == (1, 0)
+
+    async def test_an_ordinary_function_is_not_called_by_acall(self) -> None:
+        hf = LocalHoldfast()
+
+        with pytest.raises(TypeError, match="by call"):
+            await hf.acall("api", int)
+
+        assert hf.dependency("api").stats()["failures"] == 0
+
     def test_decorating_needs_no_loop_and_serves_several(self) -> None:
         assert asyncio.run(module_level_async(1)) == 2
         assert asyncio.run(module_level_async(2)) == 4

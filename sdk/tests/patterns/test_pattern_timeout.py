@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import BulkheadFull, CallTimeout, DeadlineExceeded
-from holdfast import _timeout as deadline
+from holdfast import BulkheadFull, CallTimeout, DeadlineExceeded, deadline
 from holdfast._engine import Engine
-from holdfast._timeout import AttemptTimer, Threads
+from holdfast._timeout import AttemptTimer, Job, Threads
 from holdfast.testing import FakeClock, LocalHoldfast
 
 WAIT = 10.0
@@ -126,6 +125,22 @@ class TestCoroutines:
 
         assert VARIABLE.get() == "changed"
 
+    async def test_a_background_task_does_not_inherit_a_deadline_that_is_over(self) -> None:
+        engine = make_engine(timeout={"attempt_seconds": WAIT})
+        go_on = asyncio.Event()
+
+        async def background() -> float | None:
+            await go_on.wait()
+            return deadline.remaining()
+
+        async def starts_one() -> asyncio.Task[float | None]:
+            return asyncio.create_task(background())
+
+        task = await engine.acall("api", starts_one)
+        go_on.set()
+
+        assert await task is None
+
     @pytest.mark.parametrize(("late_result", "ok"), [("return", True), ("raise", False)])
     async def test_a_result_that_comes_too_late(self, late_result: str, ok: bool) -> None:
         hf = LocalHoldfast()
@@ -211,6 +226,20 @@ class TestThreads:
         assert engine.call("api", VARIABLE.get) == "from the caller"
         assert engine.call("api", lambda: deadline.remaining()) == pytest.approx(WAIT, abs=2)
 
+    def test_a_call_left_behind_cannot_begin_others(self, gate: threading.Event) -> None:
+        engine = make_engine(timeout=ON_THREAD)
+        outcomes: list[Any] = []
+
+        def goes_on() -> None:
+            gate.wait(WAIT)
+            outcomes.append(engine.try_call("other", lambda: 1))
+
+        engine.try_call("api", goes_on)
+        gate.set()
+
+        assert until(lambda: outcomes)
+        assert isinstance(outcomes[0].error, DeadlineExceeded)
+
     def test_what_the_function_raises_reaches_the_caller(self) -> None:
         engine = make_engine(timeout={"enforce": "thread", "attempt_seconds": WAIT})
 
@@ -220,13 +249,13 @@ class TestThreads:
     def test_threads_are_reused_and_bounded(self, gate: threading.Event) -> None:
         threads = Threads(most=2)
         for _ in range(2):
-            threads.start("api", deadline.Job(lambda: gate.wait(WAIT)))
+            threads.start("api", Job(lambda: gate.wait(WAIT)))
 
         with pytest.raises(BulkheadFull, match="threads"):
-            threads.start("api", deadline.Job(lambda: None))
+            threads.start("api", Job(lambda: None))
 
         gate.set()
-        last: deadline.Job[int] = deadline.Job(lambda: 7)
+        last: Job[int] = Job(lambda: 7)
         assert until(lambda: started(threads, last))
         assert last.wait(WAIT)
         assert last.result() == 7
@@ -259,7 +288,7 @@ class TestThreads:
         assert done.stdout.strip() == "CallTimeout"
 
 
-def started(threads: Threads, job: deadline.Job[Any]) -> bool:
+def started(threads: Threads, job: Job[Any]) -> bool:
     try:
         threads.start("api", job)
     except BulkheadFull:

@@ -145,7 +145,7 @@ def _refused(path: str, code: str, detail: str) -> Refused:
 
 
 def _clean_members(
-    path: str, rows: Mapping[str, Setting], values: Mapping[str, Any]
+    path: str, rows: Mapping[str, Setting], values: Mapping[Any, Any]
 ) -> tuple[dict[str, Any], tuple[Problem, ...]]:
     cleaned: dict[str, Any] = {}
     problems: list[Problem] = []

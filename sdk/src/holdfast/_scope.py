@@ -1,0 +1,41 @@
+"""What a guarded call tells the code inside it: how much time is left, and that it is a retry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+
+class Scope:
+    """One attempt of a guarded call, as seen from inside.
+
+    It is over when the attempt is: a background task that was started inside keeps a copy of the
+    context for good, and must not inherit a deadline that has nothing to do with it any more.
+
+    Attributes:
+        at: Monotonic end of the time it has; None for no limit.
+        is_retry: Whether this or an enclosing attempt is not the first of its call: guards
+            further in do not retry then, so that attempts add up instead of multiplying.
+        is_over: Whether the attempt has ended. One left behind on a thread has not.
+    """
+
+    __slots__ = ("at", "is_over", "is_retry", "monotonic")
+
+    def __init__(self, at: float | None, monotonic: Callable[[], float], *, is_retry: bool) -> None:
+        self.at = at
+        self.monotonic = monotonic
+        self.is_retry = is_retry
+        self.is_over = False
+
+    def remaining(self) -> float | None:
+        """Seconds left, never below 0; None for no limit."""
+        return None if self.at is None else max(0.0, self.at - self.monotonic())
+
+
+current: ContextVar[Scope | None] = ContextVar("holdfast_scope", default=None)
+
+
+def active() -> Scope | None:
+    """The attempt that runs around us, if one does."""
+    scope = current.get()
+    return None if scope is None or scope.is_over else scope
