@@ -1,0 +1,449 @@
+"""The console pages of settings, overrides, presets, effective policies and revisions."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from apps.audit.models import Entry
+from apps.policies import services
+from apps.policies.models import CONFIGS, BreakerConfig, Config, Override, RetryConfig
+from apps.publication.models import Fragment, Revision
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+
+ONE_VALUE: dict[str, dict[str, Any]] = {
+    "breaker": {"enabled": False},
+    "retry": {"attempts": 5},
+    "timeout": {"attempt_seconds": 3.0},
+    "bulkhead": {"max_concurrent": 3},
+    "fallback": {"chain": [{"kind": "queue"}]},
+}
+
+
+def address(page: str, *args: Any, app: str = "policies") -> str:
+    return reverse(f"admin:{app}_{page}", args=args)
+
+
+def text_of(client: Client, url: str) -> str:
+    """The page's words, one space between them."""
+    answer = client.get(url)
+    assert answer.status_code == 200, url
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))
+
+
+class TestConfigPages:
+    @pytest.mark.parametrize("pattern", CONFIGS)
+    def test_every_pattern_has_its_pages(self, pattern: str) -> None:
+        row = make.config(pattern, **ONE_VALUE[pattern])
+        client = make.browser()
+
+        for page in ("changelist", "set"):
+            text_of(client, address(f"{pattern}config_{page}"))
+        for page in ("change", "edit", "clear"):
+            text_of(client, address(f"{pattern}config_{page}", row.pk))
+
+    def test_the_list_says_where_and_what(self) -> None:
+        place = make.environment()
+        at = make.scope(place, make.dependency(place, "bank"), make.service(place, "checkout"))
+        make.config(at=at, attempts=7, jitter="none")
+
+        text = text_of(make.browser(), address("retryconfig_changelist"))
+
+        assert "checkout → bank" in text
+        assert "attempts 7, jitter none" in text
+
+    def test_the_list_takes_the_same_queries_for_many_rows(self) -> None:
+        place = make.environment()
+        client = make.browser()
+        make.config(at=make.scope(place))
+        client.get(address("retryconfig_changelist"))
+        with CaptureQueriesContext(connection) as few:
+            client.get(address("retryconfig_changelist"))
+        for _number in range(10):
+            make.config(at=make.scope(place, make.dependency(place)))
+
+        with CaptureQueriesContext(connection) as many:
+            client.get(address("retryconfig_changelist"))
+
+        assert len(many) == len(few)
+
+    def test_settings_are_made_through_the_service(self) -> None:
+        place = make.environment()
+        bank = make.dependency(place, "bank")
+
+        answer = make.browser().post(
+            address("breakerconfig_set"),
+            {
+                "environment": place.pk,
+                "dependency": bank.pk,
+                "enabled": "false",
+                "window": "time",
+                "open_seconds": "12.5",
+                "trip_on": '["critical"]',
+                "reason": "calmer",
+            },
+        )
+
+        row = BreakerConfig.objects.get()
+        assert answer.status_code == 302
+        assert row.values == {
+            "enabled": False,
+            "window": "time",
+            "open_seconds": 12.5,
+            "trip_on": ["critical"],
+        }
+        entry = Entry.objects.get(action="config.created")
+        assert (entry.reason, entry.revision) == ("calmer", 1)
+        assert not LogEntry.objects.exists()
+
+    def test_an_edit_sends_every_field_and_changes_what_differs(self) -> None:
+        row = make.config(attempts=5, per_class={"critical": {"retry": False}})
+        client = make.browser()
+        form = client.get(address("retryconfig_edit", row.pk)).context["form"]
+        shown = {field.html_name: field.value() for field in form}
+
+        answer = client.post(
+            address("retryconfig_edit", row.pk),
+            {name: "" if value is None else value for name, value in shown.items()}
+            | {"attempts": "6", "reason": "one more"},
+        )
+
+        row.refresh_from_db()
+        assert answer.status_code == 302
+        assert row.values == {"attempts": 6, "per_class": {"critical": {"retry": False}}}
+        assert (row.origins["attempts"]["revision"], row.origins["per_class"]["revision"]) == (2, 1)
+
+    def test_an_emptied_field_inherits(self) -> None:
+        row = make.config(attempts=5, jitter="none")
+
+        make.browser().post(
+            address("retryconfig_edit", row.pk), {"version": 1, "attempts": "", "jitter": "none"}
+        )
+
+        row.refresh_from_db()
+        assert row.values == {"jitter": "none"}
+
+    def test_empty_fields_show_what_they_inherit_and_from_where(self) -> None:
+        place = make.environment()
+        bank = make.dependency(place)
+        make.config(at=make.scope(place), attempts=7, jitter="none")
+        row = make.config(at=make.scope(place, bank), multiplier=3.0)
+
+        page = make.browser().get(address("retryconfig_edit", row.pk)).content.decode()
+
+        assert 'placeholder="7 (environment)"' in page
+        assert 'placeholder="0.1 (library default)"' in page
+        assert "inherit: none (environment)" in page
+
+    def test_help_says_meaning_and_range(self) -> None:
+        make.environment()
+
+        text = text_of(make.browser(), address("retryconfig_set"))
+
+        assert (
+            "Attempts in total, the first one included; 1 never retries. (1 to 20 attempts)" in text
+        )
+
+    def test_a_contradiction_is_shown_beside_its_field(self) -> None:
+        row = make.config()
+
+        answer = make.browser().post(
+            address("retryconfig_edit", row.pk), {"version": 1, "min_seconds": "50"}
+        )
+
+        assert answer.status_code == 422
+        assert "at most max_seconds" in answer.context["form"].errors["min_seconds"][0]
+        assert Revision.objects.count() == 1
+
+    def test_a_stale_page_shows_the_newer_state_and_writes_nothing(self) -> None:
+        row = make.config(attempts=5)
+        services.set_config(
+            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(row.environment)
+        )
+
+        answer = make.browser().post(
+            address("retryconfig_edit", row.pk), {"version": 1, "attempts": "6"}
+        )
+
+        assert answer.status_code == 422
+        assert "changed after you looked" in answer.content.decode()
+        assert RetryConfig.objects.get().values == {"attempts": 9}
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"attempts": "many"},
+            {"attempts": "9" * 10_000},
+            {"attempts": "2.5"},
+            {"base_seconds": "nan"},
+            {"base_seconds": "inf"},
+            {"backoff": "cubic"},
+            {"enabled": "perhaps"},
+            {"per_class": "{"},
+            {"per_class": "[" * 5_000},
+            {"per_class": '{"critical": {"attempts": 99}}'},
+            {"reason": "a\x00b", "attempts": "2"},
+        ],
+        ids=lambda values: str(values)[:40],
+    )
+    def test_bad_input(self, values: dict[str, str]) -> None:
+        row = make.config()
+
+        answer = make.browser().post(address("retryconfig_edit", row.pk), {"version": 1, **values})
+
+        assert answer.status_code == 422
+        assert Revision.objects.count() == 1
+
+    def test_inherit_everything(self) -> None:
+        row = make.config()
+
+        answer = make.browser().post(address("retryconfig_clear", row.pk), {"version": 1})
+
+        assert answer.status_code == 302
+        assert not RetryConfig.objects.exists()
+
+
+class TestWhoMay:
+    def test_a_viewer_looks_and_changes_nothing(self) -> None:
+        row = make.config()
+        client = make.browser(make.member(row.environment, "viewer"))
+
+        shown = client.get(address("retryconfig_change", row.pk))
+        answer = client.post(address("retryconfig_edit", row.pk), {"version": 1, "attempts": "6"})
+
+        assert shown.status_code == 200
+        assert address("retryconfig_edit", row.pk) not in shown.content.decode()
+        assert answer.status_code == 403
+        assert Entry.objects.filter(outcome="denied").count() == 1
+        assert RetryConfig.objects.get().values == {"attempts": 5}
+
+    def test_another_environments_rows_are_not_there(self) -> None:
+        row = make.config()
+        client = make.browser(make.member())
+
+        assert "attempts 5" not in text_of(client, address("retryconfig_changelist"))
+        assert client.get(address("retryconfig_edit", row.pk)).status_code == 302
+
+    def test_an_operator_cannot_set_in_another_environment(self) -> None:
+        elsewhere = make.environment()
+        client = make.browser(make.member())
+
+        answer = client.post(
+            address("retryconfig_set"), {"environment": elsewhere.pk, "attempts": "6"}
+        )
+
+        assert answer.status_code == 422
+        assert not RetryConfig.objects.exists()
+
+
+class TestOverridePages:
+    @pytest.mark.parametrize("mode", ["force_open", "force_closed", "disabled", "metrics_only"])
+    def test_override_everywhere(self, mode: str) -> None:
+        bank = make.dependency()
+
+        answer = make.browser().post(
+            address("override_engage"),
+            {"dependency": bank.pk, "mode": mode, "lease": "900", "reason": "provider is down"},
+        )
+
+        row = Override.objects.get()
+        assert answer.status_code == 302
+        assert (row.mode, row.service, row.environment) == (mode, None, bank.environment)
+        assert row.expires_at is not None
+        assert (row.expires_at - row.set_at).total_seconds() == pytest.approx(900, abs=1)
+
+    def test_override_for_one_service_until_i_end_it(self) -> None:
+        service = make.service()
+        bank = make.dependency(service.environment)
+
+        make.browser().post(
+            address("override_engage"),
+            {
+                "dependency": bank.pk,
+                "service": service.pk,
+                "mode": "force_open",
+                "lease": "0",
+                "reason": "provider is down",
+            },
+        )
+
+        assert (Override.objects.get().service, Override.objects.get().expires_at) == (
+            service,
+            None,
+        )
+
+    def test_a_service_of_another_environment_is_refused(self) -> None:
+        answer = make.browser().post(
+            address("override_engage"),
+            {
+                "dependency": make.dependency().pk,
+                "service": make.service().pk,
+                "mode": "force_open",
+                "lease": "0",
+                "reason": "provider is down",
+            },
+        )
+
+        assert answer.status_code == 422
+        assert not Override.objects.exists()
+
+    def test_the_list_counts_down(self) -> None:
+        make.override()
+
+        text = text_of(make.browser(), address("override_changelist"))
+
+        assert "IN FORCE" in text
+        assert re.search(r"ends in (30|29)\sminutes", text)
+
+    def test_extend_and_end(self) -> None:
+        row = make.override()
+        client = make.browser()
+
+        client.post(address("override_extend", row.pk), {"version": 1, "lease": "0"})
+        client.post(address("override_end", row.pk), {"version": 2, "reason": "it is back"})
+
+        row.refresh_from_db()
+        assert (row.expires_at, row.end_reason, row.version) == (None, "it is back", 3)
+        assert "ended" in text_of(client, address("override_change", row.pk))
+
+    def test_the_page_says_what_it_hits(self) -> None:
+        place = make.environment()
+        bank = make.dependency(place, "bank")
+        make.config(at=make.scope(place, bank, make.service(place)))
+        row = make.override(make.scope(place, bank))
+
+        assert "bank: 1 service" in text_of(make.browser(), address("override_end", row.pk))
+
+
+class TestPresetPage:
+    def test_it_sets_and_says_what_it_left_out(self) -> None:
+        bank = make.dependency(slug="bank")
+
+        answer = make.browser().post(
+            address("servicepolicy_apply-preset"),
+            {"dependency": bank.pk, "preset": "binance"},
+            follow=True,
+        )
+
+        assert "Binance is set for bank, revision 1." in answer.content.decode()
+        assert "rate_limit.calls" in answer.content.decode()
+        assert Revision.objects.count() == 1
+
+
+class TestEffectivePage:
+    def row(self) -> Config:
+        place = make.environment()
+        bank, checkout = make.dependency(place, "bank"), make.service(place, "checkout")
+        make.config(at=make.scope(place), attempts=7)
+        make.override(make.scope(place, bank))
+        return make.config("breaker", make.scope(place, bank, checkout), open_seconds=11.0)
+
+    def test_it_shows_value_source_revision_and_author(self) -> None:
+        row = self.row()
+
+        text = text_of(make.browser(), address("servicepolicy_change", row.service_id))
+
+        assert re.search(r"Attempts \(attempts\) 7 environment 1 ana", text)
+        assert re.search(r"Open \(seconds\) 11 service 3 ana", text)
+        assert re.search(r"Base \(seconds\) 0.1 library default – –", text)
+        assert "force_open by ana: provider is down" in text
+
+    def test_it_leads_to_the_pages_that_change_it(self) -> None:
+        row = self.row()
+        client = make.browser()
+
+        page = client.get(address("servicepolicy_change", row.service_id)).content.decode()
+
+        assert address("breakerconfig_edit", row.pk) in page
+        place = f"environment={row.environment_id}&amp;dependency={row.dependency_id}&amp;service="
+        assert f"{address('retryconfig_set')}?{place}{row.service_id}" in page
+        assert f"{address('override_engage')}?{place}{row.service_id}" in page
+
+    def test_the_list_counts_dependencies_and_overrides(self) -> None:
+        self.row()
+
+        text = text_of(make.browser(), address("servicepolicy_changelist"))
+
+        assert "1 in force" in text
+
+    def test_another_environments_service_is_not_there(self) -> None:
+        row = self.row()
+        client = make.browser(make.member())
+
+        assert "checkout" not in text_of(client, address("servicepolicy_changelist"))
+        assert client.get(address("servicepolicy_change", row.service_id)).status_code == 302
+
+
+class TestRevisionPages:
+    def test_the_list_says_who_why_and_what(self) -> None:
+        make.override(make.scope(dependency=make.dependency(slug="bank")))
+
+        text = text_of(make.browser(), address("revision_changelist", app="publication"))
+
+        assert "ana override bank provider is down" in text
+
+    def test_the_list_takes_the_same_queries_for_many_rows(self) -> None:
+        place = make.environment()
+        client = make.browser()
+        url = address("revision_changelist", app="publication")
+        make.config(at=make.scope(place))
+        client.get(url)
+        with CaptureQueriesContext(connection) as few:
+            client.get(url)
+        for _number in range(10):
+            make.config(at=make.scope(place, make.dependency(place)))
+
+        with CaptureQueriesContext(connection) as many:
+            client.get(url)
+
+        assert len(many) == len(few)
+
+    def test_the_page_shows_what_changed(self) -> None:
+        row = make.config(attempts=5)
+        services.set_config(
+            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(row.environment)
+        )
+        newest = Revision.objects.get(number=2)
+
+        text = text_of(make.browser(), address("revision_change", newest.pk, app="publication"))
+
+        assert "setting retry: attempts: 5 → 9" in text
+
+    def test_roll_back_shows_what_it_changes_and_does_it(self) -> None:
+        row = make.config(attempts=5)
+        services.set_config(
+            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(row.environment)
+        )
+        first = Revision.objects.get(number=1)
+        url = address("revision_rollback", first.pk, app="publication")
+        client = make.browser()
+
+        text = text_of(client, url)
+        answer = client.post(url, {"reason": "it got worse"})
+
+        assert "environment: retry attempts: 9 → 5" in text
+        assert answer.status_code == 302
+        assert RetryConfig.objects.get().values == {"attempts": 5}
+        assert Fragment.objects.current().get().revision == 3
+        listed = text_of(client, address("revision_changelist", app="publication"))
+        assert "back to 1" in listed
+
+    def test_a_rollback_to_the_same_settings_says_so(self) -> None:
+        make.config()
+        revision = Revision.objects.get()
+        url = address("revision_rollback", revision.pk, app="publication")
+        client = make.browser()
+
+        answer = client.post(url, {"reason": "it got worse"})
+
+        assert "nothing: the settings are the same now" in text_of(client, url)
+        assert answer.status_code == 422
+        assert Revision.objects.count() == 1
