@@ -1,8 +1,8 @@
 """How many reports a second one server takes, over HTTP, and whether it counted them all.
 
 `python -m benchmarks.ingest`: SQLite, then PostgreSQL and Redis; each report tells of 20
-dependencies. Reports come from as many instances as there are connections, one in flight each, as
-SDKs send them. At the end the server is told to stop, and its database is asked what it counted.
+dependencies. Each connection speaks for many instances, in turn.
+At the end the server is told to stop, and its database is asked what it counted.
 """
 
 import argparse
@@ -20,12 +20,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from deploy.local_servers import PostgreSQL, Redis
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPENDENCIES = 20
+INSTANCES = 30  # of each connection
 COUNT = (
     "from apps.telemetry.models import Window; from django.db.models import Sum; "
     "print(Window.objects.filter(span=10).aggregate(n=Sum('calls'))['n'] or 0)"
@@ -103,12 +105,13 @@ def report(instance: str, sequence: int) -> bytes:
 
 
 async def send(port: int, token: str, deadline: float, result: Result) -> None:
-    """One instance: report, wait for the answer, report again, until `deadline`."""
+    """Instances in turn: report, wait for the answer, go on to the next, until `deadline`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    instance, sequence = str(uuid.uuid4()), 0
-    while time.monotonic() < deadline:
-        sequence += 1
-        body = report(instance, sequence)
+    instances = [str(uuid.uuid4()) for _ in range(INSTANCES)]
+    for number in count():
+        if time.monotonic() >= deadline:
+            break
+        body = report(instances[number % INSTANCES], 1 + number // INSTANCES)
         head = (
             f"POST /api/v1/reports HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
             f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"

@@ -17,8 +17,11 @@ from apps.telemetry.rows import Arrival
 
 log = structlog.get_logger(__name__)
 
-FULL_BYTES = 32 * 1024 * 1024  # of reports that wait; beyond it only acknowledgements are taken
-LIMIT_BYTES = 8 * FULL_BYTES  # beyond it nothing is, lest the process die with everything it holds
+# Of reports that wait. Little, so that they can be written down when the process is told to stop:
+# who is refused keeps what it counted, and loses nothing. Acknowledgements are taken far beyond,
+# but not without end, lest the process die with everything it holds.
+FULL_BYTES = 8 * 1024 * 1024
+LIMIT_BYTES = 16 * FULL_BYTES
 RETRY_AFTER_SECONDS = 5
 REMEMBERED = 50_000  # instances whose last word is kept in memory
 MOST_ROWS = 500  # of one transaction
@@ -128,15 +131,17 @@ class Ingest:
         """The oldest reports, one per instance: the second waits for the first to be counted."""
         taken: dict[UUID, Arrival] = {}
         later: list[Arrival] = []
+        windows: set[tuple[int, str]] = set()
         rows = 0
         with self._lock:
-            while self._queue and rows < MOST_ROWS:
+            while self._queue and rows + len(windows) < MOST_ROWS:
                 arrival = self._queue.popleft()
                 if arrival.report.instance in taken:
                     later.append(arrival)
                     continue
                 taken[arrival.report.instance] = arrival
-                rows += arrival.most_rows
+                rows += 2 + len(arrival.report.events)
+                windows.update((arrival.service_id, name) for name in arrival.report.dependencies)
                 self._bytes -= arrival.size
             self._queue.extendleft(reversed(later))
         return list(taken.values())

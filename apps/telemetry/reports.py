@@ -83,29 +83,20 @@ class Calls(Struct, frozen=True):
     in_flight: Count = 0
 
     def counts(self) -> rules.Counts:
-        rejected, recoveries, fallbacks = self.rejected, self.recoveries, self.fallbacks
-        numbers = {
-            "calls": self.calls,
-            "successes": self.successes,
-            "failures": self.failures,
-            "timeouts": self.timeouts,
-            "slow": self.slow,
-            "cancelled": self.cancelled,
-            "rejected_open": rejected.open,
-            "rejected_forced": rejected.forced,
-            "rejected_bulkhead": rejected.bulkhead,
-            "rejected_rate_limit": rejected.rate_limit,
-            "rejected_budget": rejected.budget,
-            "rejected_degraded": rejected.degraded,
-            "retries": self.retries,
-            "recoveries_attempted": recoveries.attempted,
-            "recoveries_succeeded": recoveries.succeeded,
-            "fallbacks_value": fallbacks.value,
-            "fallbacks_function": fallbacks.function,
-            "fallbacks_cached": fallbacks.cached,
-            "fallbacks_queue": fallbacks.queue,
-        }
+        numbers = {name: number for name in _PLAIN if (number := getattr(self, name))}
+        for group, names in _GROUPS.items():
+            if (part := getattr(self, group)) != _NOTHING[group]:
+                numbers |= {f"{group}_{name}": getattr(part, name) for name in names}
         return rules.Counts.of(numbers, self.latency)
+
+
+_PLAIN = ("calls", "successes", "failures", "timeouts", "slow", "cancelled", "retries")
+_NOTHING: dict[str, Struct] = {
+    "rejected": Rejected(),
+    "recoveries": Recoveries(),
+    "fallbacks": Fallbacks(),
+}
+_GROUPS = {group: part.__struct_fields__ for group, part in _NOTHING.items()}
 
 
 class OwnRequests(Struct, frozen=True):

@@ -26,11 +26,6 @@ class Arrival:
     size: int  # bytes
     received_at: datetime
 
-    @property
-    def most_rows(self) -> int:
-        """Rows it may touch: its instance's, one per dependency and event."""
-        return 3 + len(self.report.dependencies) + len(self.report.events)
-
 
 @dataclass(frozen=True)
 class Claimed:

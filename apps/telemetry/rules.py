@@ -46,10 +46,12 @@ class Counts:
     @classmethod
     def of(cls, numbers: Mapping[str, int], latency: Mapping[str, int]) -> "Counts":
         """Counts of what is there, zeros left out, and each bucket under one name ("07" is "7")."""
-        buckets: dict[str, int] = {}
-        for index, count in latency.items():
-            if count:
-                buckets[str(int(index))] = buckets.get(str(int(index)), 0) + count
+        buckets = {index: count for index, count in latency.items() if count}
+        if any(index.startswith("0") and index != "0" for index in buckets):
+            named = [(str(int(index)), count) for index, count in buckets.items()]
+            buckets = {}
+            for index, count in named:
+                buckets[index] = buckets.get(index, 0) + count
         return cls({name: number for name, number in numbers.items() if number}, buckets)
 
     def add(self, other: "Counts") -> None:
