@@ -3,10 +3,11 @@
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
 from apps.audit.models import Chain, Entry
 from apps.core import clock
+from apps.core.actor import Actor
 from apps.core.admin import actor_of
 from apps.degradation.models import Flag
 from apps.fleet.models import Environment
@@ -32,6 +33,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
     frame = picture(environment.pk)
     rows = frame["services"]
+    actor = actor_of(request, environment.pk)
     return {
         "frame": frame,
         "switches": _with_links(environment.pk, frame["switches"]),
@@ -42,14 +44,15 @@ def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
             if tile["condition"] in {"open", "half_open", "failing"}
         ],
         "is_fresh": not any(row["total"] or row["silent"] for row in rows),
-        "entries": _latest(request, environment.pk),
+        "entries": _latest(actor, environment.pk),
         "chain": Chain.objects.filter(environment_id=environment.pk).first(),
-        "may_switch": actor_of(request, environment.pk).may("flags:write"),
+        "may_switch": actor.may("flags:write"),
+        "may_make_tokens": actor.may("tokens:write"),
     }
 
 
-def _latest(request: HttpRequest, environment_id: int) -> list[Entry]:
-    entries = Entry.objects.visible_to(actor_of(request, environment_id))
+def _latest(actor: Actor, environment_id: int) -> list[Entry]:
+    entries = Entry.objects.visible_to(actor)
     return list(entries.filter(chain__environment_id=environment_id).order_by("-at")[:LATEST])
 
 
@@ -78,11 +81,5 @@ def _addresses(row: tuple[str, int] | None) -> dict[str, str]:
     if row is None:
         return {"page": "", "end": ""}
     name, pk = row
-    return {"page": _reverse(f"{name}_change", pk), "end": _reverse(f"{name}_end", pk)}
-
-
-def _reverse(name: str, pk: int) -> str:
-    try:
-        return reverse(f"admin:{name}", args=[pk])
-    except NoReverseMatch:  # the console has no such page
-        return ""
+    page, end = (reverse(f"admin:{name}_{view}", args=[pk]) for view in ("change", "end"))
+    return {"page": page, "end": end}

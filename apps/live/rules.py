@@ -163,8 +163,10 @@ def _urgency(row: Mapping[str, Any]) -> int:
     if not row["total"] and not row["silent"]:
         return -1  # nothing of it runs, and nothing of it went missing
     worst = max((URGENCY[each["condition"]] for each in row["tiles"]), default=0)
-    if row["applied"] < row["total"] or row["silent"]:
+    if row["applied"] < row["total"]:
         worst = max(worst, URGENCY["failing"])
+    if row["silent"]:
+        worst = max(worst, URGENCY["unreported"])
     return worst
 
 
