@@ -34,7 +34,9 @@ def if_match(request: Request) -> int:
 
 
 class Strict(serializers.Serializer[Any]):
-    """A serializer for input: members it does not know are refused by name."""
+    """A serializer for input: members it does not know are refused by name, and so are numbers
+    where text belongs.
+    """
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping) and (unknown := sorted(set(data) - set(self.fields))):
@@ -45,7 +47,17 @@ class Strict(serializers.Serializer[Any]):
                     for name in unknown
                 }
             )
+        if isinstance(data, Mapping) and (numbers := self._numbers_for_text(data)):
+            raise serializers.ValidationError({name: [_("Not text.")] for name in numbers})
         return super().to_internal_value(data)
+
+    def _numbers_for_text(self, data: Mapping[str, Any]) -> list[str]:
+        """Fields of text that were given a number, which the framework would spell out."""
+        return [
+            name
+            for name, field in self.fields.items()
+            if isinstance(field, serializers.CharField) and isinstance(data.get(name), int | float)
+        ]
 
 
 class Number(serializers.FloatField):
