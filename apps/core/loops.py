@@ -11,6 +11,8 @@ log = structlog.get_logger(__name__)
 
 Body = Callable[[threading.Event], None]
 RESTART_SECONDS = 1.0
+STOP_SECONDS = 5.0
+FINISH_SECONDS = 20.0  # for what has something to write down; less than orchestrators wait
 
 
 class Loop:
@@ -49,12 +51,15 @@ class Loop:
         """Run the next round now instead of at its time."""
         self._woken.set()
 
-    def stop(self, timeout: float = 5.0) -> None:
-        """Ask the loop to end and wait for it, `timeout` seconds at most."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Ask the loop to end and wait for it, `timeout` seconds at most; longer if it finishes."""
         self._stopping.set()
         self._woken.set()
         if self._thread is not None:
-            self._thread.join(timeout)
+            usual = FINISH_SECONDS if self.finishes else STOP_SECONDS
+            self._thread.join(usual if timeout is None else timeout)
+            if self._thread.is_alive():
+                log.warning("loop.abandoned", loop=self.name)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
