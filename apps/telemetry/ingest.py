@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 # Of reports that wait. Little, so that they can be written down when the process is told to stop:
 # who is refused keeps what it counted, and loses nothing. Acknowledgements are taken far beyond,
 # but not without end, lest the process die with everything it holds.
-FULL_BYTES = 8 * 1024 * 1024
-LIMIT_BYTES = 16 * FULL_BYTES
+FULL_BYTES = 4 * 1024 * 1024
+LIMIT_BYTES = 32 * FULL_BYTES
 RETRY_AFTER_SECONDS = 5
 REMEMBERED = 50_000  # instances whose last word is kept in memory
 MOST_ROWS = 500  # of one transaction
