@@ -34,6 +34,7 @@ class Application:
     """Routes each ASGI connection to what answers it."""
 
     def __init__(self) -> None:
+        settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # `--no-static` may not have it
         self.http = ServeStaticASGI(
             django_application, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL
         )

@@ -59,8 +59,11 @@ class EmbeddedCelery:
     `age` tells how long ago a task last ran, which takes beat, broker and worker.
     """
 
-    def __init__(self, app: Celery, *, threads: int = 2) -> None:
+    def __init__(
+        self, app: Celery, *, threads: int = 2, dead_after_seconds: float = DEAD_AFTER_SECONDS
+    ) -> None:
         self._app = app
+        self._dead_after = dead_after_seconds
         self._threads = threads
         self._pair: _Pair | None = None
         self._supervisor = Loop("celery", self._look, every=LOOK_SECONDS)
@@ -88,7 +91,7 @@ class EmbeddedCelery:
         self._pair.start()
 
     def _look(self, stopping: threading.Event) -> None:
-        if self._pair is None or (self._pair.is_alive and self.age < DEAD_AFTER_SECONDS):
+        if self._pair is None or (self._pair.is_alive and self.age < self._dead_after):
             return
         self.restarts += 1
         log.error("celery.restarted", age_seconds=round(self.age), restarts=self.restarts)

@@ -105,7 +105,7 @@ class World:
 
     async def connect(self, **values: Any) -> Client:
         """A client whose greeting, or refusal, has come."""
-        client = Client(**{"streams": self.streams, "token": self.token} | values)
+        client = Client(self.streams, values.pop("token", self.token), **values)
         self.tasks.append(asyncio.create_task(client.run()))
         await client.until(lambda: "hello" in client.names or client.is_complete)
         return client

@@ -59,7 +59,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         ]
         for web in webs:
             stack.enter_context(web)
-        tokens = [
+        operator, reader = [
             manage(environment, "createtoken", "--environment", "production", *scopes).split()[-1]
             for scopes in (
                 ["--scope", "flags:write", "--scope", "config:read", "--scope", "tokens:write",
@@ -67,7 +67,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 ["--scope", "policies:read"],
             )
         ]  # fmt: skip
-        yield Cluster(postgresql, redis, webs, *tokens, environment)
+        yield Cluster(postgresql, redis, webs, operator, reader, environment)
 
 
 def test_a_change_through_one_process_reaches_streams_of_the_other_at_once(

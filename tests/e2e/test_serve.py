@@ -148,7 +148,7 @@ class TestRequests:
     @pytest.mark.parametrize("given", ["a b", "x" * 65, "é", "<script>", "", "a\tb"])
     def test_a_malformed_request_id_is_replaced(self, server: Holdfast, given: str) -> None:
         answer = httpx.get(
-            f"{server.url}/api/v1/health/live", headers={"X-Request-ID": given.encode()}
+            f"{server.url}/api/v1/health/live", headers={b"X-Request-ID": given.encode()}
         )
 
         assert answer.headers["X-Request-ID"] != given
