@@ -249,9 +249,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
                 "address": request.build_absolute_uri("/").rstrip("/"),
                 "back": self._back(None),
             }
-            page = TemplateResponse(request, change.reveal, context)
-            page.headers["Cache-Control"] = "no-store"
-            return page
+            return TemplateResponse(request, change.reveal, context)
         messages.success(request, str(change.done) % {"object": result or row})
         shown = None if change.removes else result if row is None else row
         return HttpResponseRedirect(self._back(shown))
