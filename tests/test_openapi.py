@@ -1,55 +1,190 @@
 """Every documented operation, fed everything its schema allows and much it does not.
 
-Schemathesis makes the requests from the OpenAPI document; none may end in a 5xx, in a status the
-document does not name, or in a body that does not have the documented shape.
+Schemathesis makes the requests from the OpenAPI document; none may end in a 5xx, in a status or a
+content type the document does not name, or in a body that does not have the documented shape.
 """
 
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import schemathesis
+from django.core import signals
 from django.core.wsgi import get_wsgi_application
-from hypothesis import HealthCheck, Phase, settings
+from django.db import close_old_connections, transaction
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
 from schemathesis.checks import (
     content_type_conformance,
     not_a_server_error,
     response_schema_conformance,
     status_code_conformance,
 )
+from schemathesis.core.failures import FailureGroup
+from schemathesis.schemas import APIOperation
 
+from apps.audit.models import Entry
+from apps.fleet.models import Environment
+from apps.policies.models import CONFIGS
+from apps.publication.models import Revision
+from apps.telemetry import ingest
+from apps.telemetry.ingest import Ingest
+from holdfast.spec import PATTERNS, PRESETS
 from tests import make
 
+Operation = APIOperation[Any, Any, Any, Any]
+
+MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
 ]
+BOUNDARIES = 24  # per operation; it may have hundreds, so these are spread evenly over them
+EXAMPLES = 10  # per operation, drawn besides
+
 schema = schemathesis.openapi.from_wsgi("/api/v1/schema?format=json", get_wsgi_application())
+OPERATIONS = [found.ok() for found in schema.get_all_operations()]
+
+
+@dataclass(frozen=True)
+class World:
+    """An environment with a row of each kind, and what was wrong with the answers in it."""
+
+    authorization: str  # of a token that may do everything in the environment
+    session: str  # of a person who may do everything everywhere
+    rows: dict[str, Any]  # by the parameter of the path that addresses them
+    failures: list[str] = field(default_factory=list)
+
+    def send(self, case: Case[Any]) -> None:
+        """Make the request and undo what it did."""
+        with transaction.atomic():
+            response = case.call(**self.credentials(case.operation))
+            transaction.set_rollback(True)
+        try:
+            case.validate_response(response, checks=CHECKS)
+        except FailureGroup as error:
+            self.failures.extend(map(str, error.exceptions))
+
+    def credentials(self, operation: Operation) -> dict[str, Any]:
+        """Environments are the system's own: no token may change them."""
+        if not operation.path.startswith("/api/v1/environments"):
+            return {"headers": {"Authorization": self.authorization}}
+        csrf = "c" * 32
+        cookies = {"sessionid": self.session, "csrftoken": csrf}
+        return {"headers": {"X-CSRFToken": csrf}, "cookies": cookies}
+
+    def row_of(self, operation: Operation) -> dict[str, Any]:
+        """Parameters of the path with which the operation finds its row."""
+        names = [parameter.name for parameter in operation.path_parameters]
+        return {name: self.rows[operation.path if name == "config_id" else name] for name in names}
 
 
 @pytest.fixture
-def authorization(transactional_db: None) -> dict[str, str]:
-    """A token that may do everything in an environment where there is something of each kind."""
+def open_connections() -> Iterator[None]:
+    """Requests leave the database connected, as with Django's own test client."""
+    edges = [signals.request_started, signals.request_finished]
+    for edge in edges:
+        edge.disconnect(close_old_connections)
+    yield
+    for edge in edges:
+        edge.connect(close_old_connections)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Thousands of refusals are what is wanted; only errors are worth a line."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def world(db: None, open_connections: None, quiet: None) -> Iterator[World]:
+    before, ingest.current = ingest.current, Ingest()
     environment = make.environment()
-    make.service(environment)
-    make.dependency(environment)
     _token, text = make.token(environment)
-    return {"Authorization": f"Bearer {text}"}
+    session = make.browser().cookies["sessionid"].value
+    yield World(f"Bearer {text}", session, rows_of_each_kind(environment))
+    ingest.current = before
 
 
-@schema.parametrize()
-@settings(
-    max_examples=15,
-    deadline=None,
-    derandomize=True,  # a failure is the code's, not the dice's
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-def test_no_request_breaks_the_api(
-    case: schemathesis.Case[Any], authorization: dict[str, str]
-) -> None:
-    response = case.call(headers=authorization)
+def rows_of_each_kind(environment: Environment) -> dict[str, Any]:
+    service, dependency = make.service(environment), make.dependency(environment)
+    scope = make.scope(environment, dependency, service)
+    configs = {
+        f"/api/v1/configs/{pattern}/{{config_id}}": make.config(pattern, scope, **settings).pk
+        for pattern, settings in default_settings().items()
+    }
+    return configs | {
+        "service": service.slug,
+        "service_id": service.pk,
+        "dependency_id": dependency.pk,
+        "environment_id": environment.pk,
+        "flag_id": make.flag(environment).pk,
+        "override_id": make.override(scope).pk,
+        "instance_id": str(make.instance(service).pk),
+        "token_id": make.token(environment)[0].pk,
+        "entry_id": str(Entry.objects.latest("at").pk),
+        "number": Revision.objects.earliest("number").number,
+        "name": next(iter(PRESETS)),
+    }
 
-    case.validate_response(response, checks=CHECKS)
+
+def default_settings() -> dict[str, dict[str, Any]]:
+    """One setting of each pattern, as the SDK has it if nobody sets it."""
+    first = {pattern: next(iter(PATTERNS[pattern].settings.values())) for pattern in CONFIGS}
+    return {pattern: {setting.key: setting.default} for pattern, setting in first.items()}
+
+
+def boundary_cases(operation: Operation) -> list[Case[Any]]:
+    """Some of the cases at the edges of the schema, on both sides of them."""
+    found = list(
+        operation.schema.iter_coverage_cases(
+            operation=operation,
+            generation_modes=MODES,
+            generation_config=operation.schema.config.generation_for(
+                operation=operation, phase="coverage"
+            ),
+        )
+    )
+    return found[:: -(-len(found) // BOUNDARIES)]
+
+
+def any_case(operation: Operation, row: dict[str, Any]) -> st.SearchStrategy[Case[Any]]:
+    """Requests at random, good and bad, to any address and to that of a row there is."""
+    known: dict[str, Any] = {"path_parameters": row or None}
+    if any(parameter.name == "If-Match" for parameter in operation.headers):
+        known["headers"] = {"If-Match": '"1"'}
+    return st.one_of(
+        operation.as_strategy(mode, **aim) for mode in MODES for aim in ([known, {}] if row else [{}])
+    )
+
+
+def send_at_random(world: World, operation: Operation) -> None:
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,  # a failure is the code's, not the dice's
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(any_case(operation, world.row_of(operation)))
+    def send(case: Case[Any]) -> None:
+        world.send(case)
+
+    send()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_no_request_breaks(operation: Operation, world: World) -> None:
+    for case in boundary_cases(operation):
+        world.send(case)
+    send_at_random(world, operation)
+
+    assert world.failures == []

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
@@ -53,6 +54,15 @@ PAGE = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="Rows a page, 200 at most; 50."),
     OpenApiParameter("cursor", OpenApiTypes.STR, description="From `next` of the page before."),
 ]
+
+
+class AnyJSON(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]  # untyped library
+    """A JSON value by its types, so that one that may be null is not said to be null twice."""
+
+    target_class = "rest_framework.serializers.JSONField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        return {"type": ["string", "number", "boolean", "object", "array"]}
 
 
 class Schema(AutoSchema):
