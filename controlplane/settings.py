@@ -14,7 +14,7 @@ import environ
 import structlog
 from django.utils.translation import gettext_lazy as _
 
-from controlplane import logs
+from controlplane import database, logs
 
 env = environ.FileAwareEnv()  # every NAME may also be given as NAME_FILE
 
@@ -100,6 +100,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.audit.middleware.RecordDenials",
+    "apps.core.outages.DatabaseOutages",
 ]
 ROOT_URLCONF = "controlplane.urls"
 ASGI_APPLICATION = "controlplane.asgi.application"
@@ -131,19 +132,23 @@ if ON_SQLITE:
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY"
         ),
     }
-elif WEB_PROCESS:
-    DATABASE["OPTIONS"] = {
-        "pool": {
+else:
+    chosen = DATABASE.get("OPTIONS", {})  # in the address, after its question mark
+    DATABASE["OPTIONS"] = database.LIMITS | chosen
+    DATABASE["CONN_HEALTH_CHECKS"] = True
+    if not WEB_PROCESS:
+        DATABASE["CONN_MAX_AGE"] = 60
+    else:
+        DATABASE["OPTIONS"] = {"options": database.STATEMENT_LIMIT} | DATABASE["OPTIONS"]
+        DATABASE["OPTIONS"]["pool"] = {
+            "connection_class": database.ImpatientConnection,
             "min_size": 2,
             "max_size": DB_POOL_SIZE + DB_MAX_OVERFLOW,
+            "max_waiting": 100,  # requests beyond that are refused at once
             "timeout": 5,  # seconds a request waits for a connection before it fails
-        },
-        "connect_timeout": 5,
-    }
-else:
-    DATABASE["OPTIONS"] = {"connect_timeout": 5}
-    DATABASE["CONN_HEALTH_CHECKS"] = True
-    DATABASE["CONN_MAX_AGE"] = 60
+            # Give up early, so that the next request tries anew: waits between attempts double.
+            "reconnect_timeout": 2,
+        }
 DATABASES = {"default": DATABASE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
@@ -165,6 +170,7 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for as long as it takes: nobody restarts a worker
 if EMBEDDED:
     # Kombu's memory transport polls once a second unless told otherwise.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.05}

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from apps.core import problems
+from apps.core import outages, problems
 from apps.core.routes import route
 
 API: list[URLPattern | URLResolver] = [
@@ -33,3 +33,4 @@ urlpatterns: list[URLPattern | URLResolver] = [
 ]
 
 handler404 = problems.not_found
+handler500 = outages.server_error
