@@ -83,14 +83,16 @@ def settings(var: Path, postgresql: PostgreSQL, redis: Redis) -> dict[str, str]:
     }
 
 
-def commands(host: str, port: int) -> dict[str, list[str]]:
-    """Name and command of each process, in the order they start; they stop the other way round."""
+def commands(host: str, *ports: int | str) -> dict[str, list[str]]:
+    """Name and command of each process, in the order they start; they stop the other way round.
+
+    There is a web process for each port.
+    """
     serve = [*MANAGE, "serve", "--no-static", "--host", host, "--port"]
     return {
         "worker": [*CELERY, "worker", "--concurrency", "2", "--loglevel", "info"],
         "beat": [*CELERY, "beat", "--scheduler", "celery.beat:Scheduler"],
-        "web-1": [*serve, str(port)],
-        "web-2": [*serve, str(port + 1)],
+        **{f"web-{number}": [*serve, str(port)] for number, port in enumerate(ports, start=1)},
     }
 
 
@@ -111,7 +113,7 @@ def main() -> int:
         environment = settings(var, postgresql, redis)
         for preparation in PREPARATIONS:
             subprocess.run([*MANAGE, *preparation], cwd=ROOT, env=environment, check=True)
-        for name, command in commands(host, port).items():
+        for name, command in commands(host, port, port + 1).items():
             stack.enter_context(Child(name, command, environment, over))
         over.wait()
         say("cluster", "stopping" if asked.is_set() else "a process ended by itself: stopping")

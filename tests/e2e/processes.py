@@ -1,17 +1,20 @@
 """Holdfast and services as processes of their own, for tests that kill them."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from deploy.local_servers import free_port
+from deploy import cluster
+from deploy.local_servers import PostgreSQL, Redis, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "CELERY_BROKER_URL", "HOLDFAST_WEB")
@@ -28,7 +31,10 @@ def eventually(is_so: Callable[[], bool], *, within: float, what: str) -> float:
 
 
 class Process:
-    """A program that answers on a port of its own; killed at the end if it still runs."""
+    """A program that answers on a port of its own; killed at the end if it still runs.
+
+    `enter` again after `kill` starts it anew, on the same port.
+    """
 
     def __init__(self, arguments: list[str], environment: dict[str, str], *, log: Path) -> None:
         self.port = free_port()
@@ -39,7 +45,12 @@ class Process:
         self._log = log
 
     def __enter__(self) -> Self:
-        with self._log.open("wb") as log:
+        self.start()
+        self.wait_until_up()
+        return self
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *self._arguments],
                 cwd=ROOT,
@@ -48,8 +59,9 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def wait_until_up(self) -> None:
         eventually(self.answers, within=60, what=f"{self._arguments} answers ({self._log})")
-        return self
 
     def __exit__(
         self,
@@ -57,6 +69,7 @@ class Process:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._process.send_signal(signal.SIGCONT)  # should a test have paused it
         self._process.terminate()
         try:
             self._process.wait(20)
@@ -72,31 +85,38 @@ class Process:
             return False
         return True
 
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """`kill -9`: no goodbye, nothing flushed."""
         self._process.kill()
         self._process.wait()
 
 
-class Holdfast(Process):
-    """An embedded Holdfast with a database, an environment and an operator of its own."""
+class Installation:
+    """A database of Holdfast's with an environment and an operator, as the command line sees it."""
 
-    def __init__(self, var: Path) -> None:
-        self._var = var
-        super().__init__(
-            ["manage.py", "serve", "--port", "{port}"],
-            {"HOLDFAST_VAR": str(var), "LOG_FORMAT": "json"},
-            log=var / "server.log",
-        )
-        self.manage("migrate", "--verbosity", "0")
-        self.manage("firstrun", "--environment", "production")
+    def __init__(self, var: Path, environment: dict[str, str]) -> None:
+        self.var = var
+        self.environment = environment
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on its database; returns what it printed."""
+        inherited = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env=self._environment,
+            env=inherited | self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -107,7 +127,7 @@ class Holdfast(Process):
     @property
     def password(self) -> str:
         """The operator's, as `firstrun` kept it."""
-        lines = (self._var / "credentials").read_text().splitlines()
+        lines = (self.var / "credentials").read_text().splitlines()
         return lines[1].removeprefix("password: ")
 
     def token(self, *scopes: str, service: str = "") -> str:
@@ -116,3 +136,84 @@ class Holdfast(Process):
         bound = ["--service", service] if service else []
         printed = self.manage("createtoken", "--environment", "production", *bound, *asked)
         return printed.splitlines()[-1]
+
+
+class Holdfast(Installation, Process):
+    """An embedded Holdfast with a database, an environment and an operator of its own."""
+
+    def __init__(self, var: Path) -> None:
+        environment = {"HOLDFAST_VAR": str(var), "LOG_FORMAT": "json"}
+        Installation.__init__(self, var, environment)
+        Process.__init__(
+            self,
+            ["manage.py", "serve", "--port", "{port}"],
+            environment,
+            log=var / "server.log",
+        )
+        self.manage("migrate", "--verbosity", "0")
+        self.manage("firstrun", "--environment", "production")
+
+
+class Background(Process):
+    """A process without a port: it is up once its log says `ready`."""
+
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], *, log: Path, ready: str
+    ) -> None:
+        super().__init__(arguments, environment, log=log)
+        self._ready = ready
+
+    def answers(self) -> bool:
+        if not self.is_running:
+            raise AssertionError(f"it ended by itself:\n{self.log[-4000:]}")
+        return self._ready in self.log
+
+
+class Cluster(Installation):
+    """`make cluster` for a test: PostgreSQL and Redis of its own, two web processes, worker, beat.
+
+    Args:
+        is_whole: With worker and beat, which the tests of web processes do without.
+    """
+
+    def __init__(self, var: Path, *, is_whole: bool = True) -> None:
+        self._stack = ExitStack()
+        self._names = ["web-1", "web-2", *(["worker", "beat"] if is_whole else [])]
+        self.var = var
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.postgresql = stack.enter_context(PostgreSQL())
+            self.redis = stack.enter_context(Redis())
+            environment = cluster.settings(self.var, self.postgresql, self.redis)
+            super().__init__(self.var, environment | {"LOG_FORMAT": "json"})
+            for command in cluster.PREPARATIONS:
+                self.manage(*command)
+            commands = cluster.commands("127.0.0.1", "{port}", "{port}")
+            self.processes = {name: self._process(name, commands[name]) for name in self._names}
+            for process in self.processes.values():
+                process.start()
+                stack.push(process)
+            for process in self.processes.values():
+                process.wait_until_up()
+            self._stack = stack.pop_all()
+        return self
+
+    def _process(self, name: str, command: list[str]) -> Process:
+        arguments, log = command[1:], self.var / f"{name}.log"
+        if name.startswith("web"):
+            return Process(arguments, self.environment, log=log)
+        ready = " ready." if name == "worker" else ""
+        return Background(arguments, self.environment, log=log, ready=ready)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    @property
+    def webs(self) -> list[Process]:
+        return [self.processes["web-1"], self.processes["web-2"]]
