@@ -281,6 +281,9 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
         for field in form.fields.values():
             if isinstance(field, forms.ModelChoiceField) and field.queryset is not None:
                 field.queryset = visible_to(field.queryset, actor_of(request))
+                choices = list(field.queryset[:2]) if field.required else []
+                if len(choices) == 1:  # nothing to choose
+                    field.initial = choices[0].pk
         return form
 
     def _back(self, row: Any) -> str:

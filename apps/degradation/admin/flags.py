@@ -1,9 +1,7 @@
-"""Flags in the console: look at all of them; engage, extend and end on pages of their own."""
+"""The pages of flags."""
 
-from datetime import timedelta
 from typing import Any, ClassVar
 
-from django import forms
 from django.contrib import admin
 from django.utils.timesince import timeuntil
 from django.utils.translation import gettext as _
@@ -11,157 +9,27 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from apps.core import clock
 from apps.core.actor import Actor
-from apps.core.admin import (
-    Change,
-    GuardedForm,
-    GuardedModelAdmin,
-    StrictJSONField,
-    column,
-    json_text,
+from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column, json_text
+from apps.degradation import selectors, services
+from apps.degradation.admin.forms import (
+    UNTIL_ENDED,
+    EndForm,
+    EngageForm,
+    ExtendForm,
+    FlagSettingsForm,
+    NewFlagForm,
+    ReadOnlyForm,
+    lease_of,
 )
-from apps.degradation import rules, selectors, services
 from apps.degradation.models import Flag
-from apps.fleet.models import Environment, Service
-
-UNTIL_ENDED = "0"
-LEASES = [
-    ("900", gettext_lazy("15 minutes")),
-    ("1800", gettext_lazy("30 minutes")),
-    ("3600", gettext_lazy("1 hour")),
-    ("14400", gettext_lazy("4 hours")),
-    (UNTIL_ENDED, gettext_lazy("until I end it")),
-]
-
-
-def _lease(text: str) -> timedelta | None:
-    return None if text == UNTIL_ENDED else timedelta(seconds=int(text))
-
-
-class LeaseField(forms.ChoiceField):
-    """How long a switch holds by itself; `_lease` reads it."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            label=gettext_lazy("Ends by itself after"),
-            choices=LEASES,
-            widget=forms.RadioSelect,
-            initial="1800",
-            help_text=gettext_lazy("Services end it on their own clocks, even without Holdfast."),
-        )
-
-
-def _reason_field(*, required: bool = True) -> forms.CharField:
-    return forms.CharField(
-        label=gettext_lazy("Reason"),
-        max_length=rules.LONGEST_REASON,
-        required=required,
-        widget=forms.TextInput(attrs={"placeholder": gettext_lazy("primary failing over")}),
-        help_text=gettext_lazy("Shown on the wall and kept in the audit log."),
-    )
-
-
-class EngageForm(GuardedForm):
-    lease = LeaseField()
-    reason = _reason_field()
-
-
-class ExtendForm(GuardedForm):
-    lease = LeaseField()
-    reason = _reason_field(required=False)
-
-
-class EndForm(GuardedForm):
-    reason = _reason_field()
-
-
-class ServiceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic in the stubs only
-    """A service by environment and name."""
-
-    def label_from_instance(self, obj: Any) -> str:
-        return f"{obj.environment} · {obj}"
-
-
-def _service_field() -> ServiceChoice:
-    return ServiceChoice(
-        label=gettext_lazy("Service"),
-        queryset=Service.objects.select_related("environment").order_by(
-            "environment__slug", "slug"
-        ),
-        required=False,
-        empty_label=gettext_lazy("every service of the environment"),
-    )
-
-
-class ScopeForm(GuardedForm):
-    """Where a flag holds: an environment, or one service of it."""
-
-    environment = forms.ModelChoiceField(
-        label=gettext_lazy("Environment"), queryset=Environment.objects.order_by("slug")
-    )
-    service = _service_field()
-
-    def clean(self) -> dict[str, Any]:
-        values = super().clean() or {}
-        service, environment = values.get("service"), values.get("environment")
-        if service and environment and service.environment_id != environment.pk:
-            self.add_error("service", _("This service is in another environment."))
-        return values
-
-
-class ReadOnlyForm(ScopeForm):
-    lease = LeaseField()
-    reason = _reason_field()
-
-
-class SettingsForm(GuardedForm):
-    """What services read of a flag besides that it is engaged."""
-
-    dependencies = forms.CharField(
-        label=gettext_lazy("Dependencies"),
-        required=False,
-        max_length=10_000,
-        help_text=gettext_lazy("Of a fallback flag: names, with commas between. Empty: all."),
-    )
-    value = StrictJSONField(
-        label=gettext_lazy("Value"),
-        required=False,
-        help_text=gettext_lazy('Of a custom flag: JSON, such as "short" or {"model": "small"}.'),
-    )
-    percentage = forms.FloatField(
-        label=gettext_lazy("Percentage"),
-        min_value=0,
-        max_value=100,
-        initial=100,
-        help_text=gettext_lazy("Of a custom flag: the share of keys it is on for."),
-    )
-    on_stale = forms.ChoiceField(
-        label=gettext_lazy("Without news from Holdfast"), choices=Flag.OnStale.choices
-    )
-
-    def clean_dependencies(self) -> list[str] | None:
-        names = self.cleaned_data["dependencies"].replace(",", " ").split()
-        return sorted(set(names)) or None
-
-
-class NewFlagForm(ScopeForm, SettingsForm):
-    key = forms.CharField(
-        label=gettext_lazy("Key"),
-        max_length=80,
-        help_text=gettext_lazy("The name the service asks for, such as simple-replies."),
-    )
-    kind = forms.ChoiceField(label=gettext_lazy("Kind"), choices=Flag.Kind.choices)
-    field_order = ("key", "kind", "environment", "service")
-
-
-class FlagSettingsForm(SettingsForm):
-    reason = _reason_field(required=False)
+from apps.fleet.models import Environment
 
 
 def _engage(flag: Flag, *, actor: Actor, version: int | None, values: dict[str, Any]) -> Flag:
     return services.engage_flag(
         flag.pk,
         version=version,
-        lease=_lease(values["lease"]),
+        lease=lease_of(values["lease"]),
         reason=values["reason"],
         actor=actor,
     )
@@ -171,7 +39,7 @@ def _extend(flag: Flag, *, actor: Actor, version: int | None, values: dict[str, 
     return services.extend_flag(
         flag.pk,
         version=version,
-        lease=_lease(values["lease"]),
+        lease=lease_of(values["lease"]),
         reason=values["reason"],
         actor=actor,
     )
@@ -206,7 +74,7 @@ def _create(*, actor: Actor, values: dict[str, Any]) -> Flag:
 def _switch_read_only(*, actor: Actor, values: dict[str, Any]) -> Flag:
     return services.switch_read_only(
         service=values["service"],
-        lease=_lease(values["lease"]),
+        lease=lease_of(values["lease"]),
         reason=values["reason"],
         actor=actor,
     )
@@ -286,8 +154,8 @@ class FlagAdmin(GuardedModelAdmin):
     search_fields = ("key", "reason", "set_by", "service__slug")
     ordering = ("-enabled", "key")
     fields = (
-        *("key", "environment", "service", "kind", "state", "reason", "set_by", "set_at", "ends"),
-        *("dependencies", "value", "percentage", "on_stale", "created_at", "version"),
+        *("key", "where", "kind", "state", "reason", "set_by", "set_at", "ends", "covers"),
+        *("carries", "share", "on_stale", "created_at", "version"),
     )
     readonly_fields = fields
     creations: ClassVar = {
@@ -398,3 +266,17 @@ class FlagAdmin(GuardedModelAdmin):
     @column(gettext_lazy("Ends"), order="expires_at")
     def ends(self, flag: Flag) -> str:
         return _ends(flag) if flag.is_engaged else "–"
+
+    @column(gettext_lazy("Dependencies"))
+    def covers(self, flag: Flag) -> str:
+        if flag.kind != Flag.Kind.FALLBACK:
+            return "–"
+        return ", ".join(flag.dependencies) if flag.dependencies else _("all")
+
+    @column(gettext_lazy("Value"))
+    def carries(self, flag: Flag) -> str:
+        return json_text(flag.value) or "–"
+
+    @column(gettext_lazy("Percentage"))
+    def share(self, flag: Flag) -> str:
+        return f"{flag.percentage:g} %" if flag.kind == Flag.Kind.CUSTOM else "–"
