@@ -351,7 +351,7 @@ class TestEffectivePage:
 
         text = text_of(make.browser(), address("servicepolicy_change", row.service_id))
 
-        assert re.search(r"Attempts \(attempts\) 7 environment 1 ana", text)
+        assert re.search(r"Attempts 7 environment 1 ana", text)
         assert re.search(r"Open \(seconds\) 11 service 3 ana", text)
         assert re.search(r"Base \(seconds\) 0.1 library default – –", text)
         assert "force_open by ana: provider is down" in text

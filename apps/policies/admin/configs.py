@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.utils.safestring import SafeString
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -96,8 +96,9 @@ class ConfigAdmin(GuardedModelAdmin):
     list_select_related = ("environment", "service", "dependency")
     search_fields = ("dependency__slug", "service__slug")
     ordering = ("environment__slug", "dependency__slug", "service__slug")
-    fields = ("environment", "dependency", "service", "settings_in_effect")
+    fields = ("environment", "dependency", "service")
     readonly_fields = fields
+    change_form_template = "policies/config.html"
 
     @column(gettext_lazy("Where"), order="dependency__slug")
     def where(self, row: Config) -> str:
@@ -113,9 +114,17 @@ class ConfigAdmin(GuardedModelAdmin):
         named = [f"{key} {shown(rows[key], value)}" for key, value in row.values.items()]
         return ", ".join(named) or _("nothing")
 
-    @column(gettext_lazy("Settings"))
-    def settings_in_effect(self, row: Config) -> SafeString:
-        return settings_table(selectors.values_of(row))
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        row = self.get_object(request, object_id) if object_id else None
+        table = "" if row is None else settings_table(selectors.values_of(row))
+        context = {"table": table, **(extra_context or {})}
+        return super().changeform_view(request, object_id, form_url, context)
 
 
 def _creation(pattern: str, form: type[SettingsForm]) -> Change:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -128,6 +128,12 @@ class ServicePolicyAdmin(GuardedModelAdmin):
         shown_policies = [] if row is None else _policies(row)
         context = {"policies": shown_policies, **(extra_context or {})}
         return super().changeform_view(request, object_id, form_url, context)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """A service's policy has the history of the service's settings: who published what."""
+        return HttpResponseRedirect(reverse("admin:publication_revision_changelist"))
 
 
 def _count(rows: QuerySet[Any]) -> Subquery:

@@ -1,5 +1,6 @@
 """Form fields for settings and scopes; bounds and help come from `holdfast.spec`."""
 
+import json
 from typing import Any
 
 from django import forms
@@ -26,7 +27,7 @@ def label_of(setting: Setting) -> str:
     """A setting's name as people read it, with its unit."""
     name = setting.key.replace("_", " ").removesuffix(" seconds").capitalize()
     unit = {"s": _("seconds"), "share": _("share, 0 to 1")}.get(setting.unit, setting.unit)
-    return f"{name} ({unit})" if unit else name
+    return f"{name} ({unit})" if unit and unit not in name.lower() else name
 
 
 def shown(setting: Setting, value: Any) -> str:
@@ -38,8 +39,13 @@ def shown(setting: Setting, value: Any) -> str:
     if isinstance(value, list) and setting.type == "choices":
         return ", ".join(value) or _("none")
     if isinstance(value, list | dict):
-        return json_text(value) if value else _("none")
+        return compact(value) if value else _("none")
     return str(value)
+
+
+def compact(value: Any) -> str:
+    """A list or map on one line."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 class NumberField(forms.CharField):
@@ -154,11 +160,14 @@ def environment_field() -> forms.Field:
 
 def dependency_field(*, required: bool = True) -> NamedChoice:
     rows = Dependency.objects.select_related("environment")
+    nothing = gettext_lazy("every dependency of the environment")
     return NamedChoice(
         label=gettext_lazy("Dependency"),
         queryset=rows.order_by("environment__slug", "slug"),
         required=required,
-        empty_label=None if required else gettext_lazy("every dependency of the environment"),
+        empty_label=gettext_lazy(
+            "choose one" if required else "every dependency of the environment"
+        ),
     )
 
 

@@ -176,7 +176,12 @@ class OverrideAdmin(GuardedModelAdmin):
 
     @column(
         gettext_lazy("Mode"),
-        badge={"force_open": "danger", "force_closed": "warning", "disabled": "warning"},
+        badge={
+            "force_open": "danger",
+            "force_closed": "warning",
+            "disabled": "warning",
+            "metrics_only": "info",
+        },
     )
     def mode_badge(self, row: Override) -> tuple[str, str]:
         return row.mode, row.mode.replace("_", " ")

@@ -1,6 +1,7 @@
 """Tables of settings and of changes, for pages that only show."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.template.loader import render_to_string
@@ -9,8 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from apps.audit import rules as audit_rules
-from apps.core.admin import json_text
-from apps.policies.admin.fields import SOURCES, label_of, shown
+from apps.policies.admin.fields import SOURCES, compact, label_of, shown
 from apps.policies.selectors import EffectiveValue
 
 
@@ -23,6 +23,7 @@ def settings_table(values: Sequence[EffectiveValue]) -> SafeString:
             "text": shown(value.setting, value.value),
             "source": SOURCES[value.source],
             "value": value,
+            "at": datetime.fromisoformat(value.at) if value.at else None,
         }
         for value in values
     ]
@@ -41,7 +42,7 @@ def changed_text(before: dict[str, Any] | None, after: dict[str, Any] | None) ->
 def _text(value: Any, nothing: str) -> str:
     if value is None:
         return nothing
-    return json_text(value) if isinstance(value, list | dict) else str(value)
+    return compact(value) if isinstance(value, list | dict) else str(value)
 
 
 def lines(texts: Sequence[str]) -> SafeString:
