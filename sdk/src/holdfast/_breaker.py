@@ -243,12 +243,6 @@ class Breaker:
             self._catch_up(now)
         self._flush()
 
-    def reset(self, now: float) -> None:
-        """Back to closed, with an empty window; overrides stay."""
-        with self._lock:
-            self._close("reset", now)
-        self._flush()
-
     def reset_after_fork(self) -> None:
         """Forget the parent's calls and locks; the child keeps state, window and overrides."""
         self._lock = threading.RLock()

@@ -111,7 +111,7 @@ class Bulkhead:
 
     def _take(self) -> bool:
         with self._lock:
-            if self.used >= self.rules.max_concurrent or self._waiters:
+            if self.used >= self.rules.max_concurrent:  # always so while anybody waits
                 return False
             self.used += 1
             return True

@@ -186,6 +186,17 @@ class TestGuardedCalls:
 
         assert hf.dependency("api").breaker.state == "open"
 
+    def test_metrics_only_says_once_that_it_would_have_opened(self) -> None:
+        hf = make_holdfast(breaker=ONE_FAILURE)
+        hf.override("api", "metrics_only")
+
+        for _ in range(5):
+            hf.try_call("api", fail)
+
+        told = [event["type"] for event in hf.collect()["events"]]
+        assert told.count("breaker.would_open") == 1
+        assert hf.dependency("api").breaker.state == "closed"
+
 
 def raising(error: BaseException) -> Any:
     def raise_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -246,6 +247,27 @@ class TestWaiting:
 
         holder.release()
 
+        assert holder.used == 0
+
+
+class TestInterrupts:
+    def test_a_waiting_thread_that_is_interrupted_leaves_the_queue(self, holder: Bulkhead) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+
+        def interrupt() -> None:
+            while not holder.waiting:
+                threading.Event().wait(0.001)
+            threading.Event().wait(0.02)  # it counts as waiting an instant before it does
+            signal.pthread_kill(main, signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            holder.acquire()
+        thread.join(WAIT)
+
+        holder.release()
         assert holder.used == 0
 
 

@@ -506,6 +506,17 @@ class TestEvents:
         }
 
 
+class TestViews:
+    def test_a_dependency_shows_itself(self) -> None:
+        hf = LocalHoldfast()
+        view = hf.dependency("api")
+
+        seen = hf.call("api", lambda: (view.name, view.in_flight, view.is_degraded))
+
+        assert seen == ("api", 1, False)
+        assert view.stats()["calls"] == 1
+
+
 class TestExplain:
     def test_each_value_says_where_it_came_from(self) -> None:
         hf = LocalHoldfast()

@@ -16,7 +16,8 @@ import pytest
 from holdfast import BulkheadFull, CallTimeout, DeadlineExceeded, deadline
 from holdfast._engine import Engine
 from holdfast._timeout import AttemptTimer, Job, Threads
-from holdfast.testing import FakeClock, LocalHoldfast
+from holdfast.clock import Clock
+from holdfast.testing import START, FakeClock, LocalHoldfast
 
 WAIT = 10.0
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -306,7 +307,17 @@ def until(condition: Any) -> bool:
     return True
 
 
-class TestFakeClock:
+class TestClocks:
+    async def test_the_real_clock_really_waits(self) -> None:
+        clock = Clock()
+        began = clock.monotonic()
+
+        clock.sleep(0.002)
+        await clock.sleep_async(0.002)
+
+        assert clock.monotonic() - began >= 0.004
+        assert clock.wall() > START
+
     async def test_waits_between_attempts_take_no_time(self) -> None:
         clock = FakeClock()
 
