@@ -1,0 +1,199 @@
+"""What a frame says and in which order."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from apps.live import rules
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Cell:
+    service: str = "checkout"
+    dependency: str = "payments-api"
+    state: str = "closed"
+    states: dict[str, int] = field(default_factory=lambda: {"closed": 3})
+    calls: int = 100
+    calls_per_second: float = 10.0
+    samples: int = 100
+    error_rate: float | None = 0.0
+    p95: float | None = 0.115
+    since: datetime | None = NOON
+    override: str | None = None
+
+
+@dataclass
+class Refusal:
+    instance: str = "host-1"
+    path: str = "dependencies.postgres.breaker"
+    detail: str = "must be at least 1"
+
+
+@dataclass
+class Convergence:
+    service: str = "checkout"
+    target_revision: int = 7
+    applied: int = 3
+    total: int = 3
+    stopping: int = 0
+    laggards: list[str] = field(default_factory=list)
+    silent_names: list[str] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+
+
+@dataclass
+class Requests:
+    per_second: float = 2.5
+    error_rate: float | None = None
+    p95: float | None = 0.0804049
+
+
+class TestTiles:
+    @pytest.mark.parametrize(
+        ("cell", "condition"),
+        [
+            (Cell(), "closed"),
+            (Cell(state="open", states={"open": 1}), "open"),
+            (Cell(state="half_open", states={"half_open": 1}), "half_open"),
+            (Cell(error_rate=0.05), "failing"),
+            (Cell(error_rate=0.0499), "closed"),
+            (Cell(error_rate=None), "closed"),
+            (Cell(calls=0, error_rate=None), "idle"),
+            (Cell(states={}, calls=0), "idle"),
+        ],
+    )
+    def test_condition(self, cell: Cell, condition: str) -> None:
+        assert rules.condition(cell, is_reported=True) == condition
+
+    def test_no_reports_is_not_no_traffic(self) -> None:
+        assert rules.condition(Cell(calls=0), is_reported=False) == "unreported"
+
+    def test_a_state_nobody_reports_is_not_claimed(self) -> None:
+        tile = rules.tile(Cell(states={}, calls=0), is_reported=False)
+
+        assert tile["state"] is None
+
+    def test_it_says_how_many_instances_are_in_the_state(self) -> None:
+        tile = rules.tile(Cell(state="open", states={"open": 2, "closed": 1}), is_reported=True)
+
+        assert tile["partial"] == "2/3"
+        assert tile["since"] == "2026-11-22T12:00:00.000Z"
+
+    def test_all_instances_in_one_state_need_no_share(self) -> None:
+        assert rules.tile(Cell(), is_reported=True)["partial"] == ""
+
+    def test_the_worst_comes_first_and_equals_by_name(self) -> None:
+        tiles = [
+            {"condition": "idle", "dependency": "a"},
+            {"condition": "closed", "dependency": "c"},
+            {"condition": "closed", "dependency": "b"},
+            {"condition": "open", "dependency": "z"},
+            {"condition": "failing", "dependency": "y"},
+        ]
+
+        assert [each["dependency"] for each in rules.worst_first(tiles)] == list("zybca")
+
+
+class TestServices:
+    def row(self, cells: list[Cell] | None = None, **values: Any) -> dict[str, Any]:
+        return rules.service_row(Convergence(**values), cells or [], Requests())
+
+    def test_the_service_that_needs_a_look_comes_first(self) -> None:
+        rows = [
+            self.row([Cell()], service="calm"),
+            self.row(service="not-running", applied=0, total=0),
+            self.row([Cell()], service="behind", applied=2, laggards=["host-1"]),
+            self.row([Cell()], service="silent", silent_names=["host-2"]),
+            self.row([Cell(state="open", states={"open": 1})], service="broken"),
+        ]
+
+        names = [row["slug"] for row in rules.rows_in_order(rows)]
+
+        assert names == ["broken", "behind", "silent", "calm", "not-running"]
+
+    def test_it_names_laggards_silent_ones_and_refusals(self) -> None:
+        row = self.row(laggards=["a"], silent_names=["b"], refused=[Refusal()])
+
+        assert (row["laggards"], row["silent"]) == (["a"], ["b"])
+        assert row["refused"] == ["host-1: dependencies.postgres.breaker, must be at least 1"]
+
+    def test_own_traffic_is_rounded_and_may_be_unknown(self) -> None:
+        assert self.row()["requests"] == {"per_second": 2.5, "error_rate": None, "p95": 0.0804}
+        assert rules.service_row(Convergence(), [], None)["requests"] is None
+
+    def test_summary_counts(self) -> None:
+        rows = [
+            self.row([Cell(state="open", states={"open": 1}), Cell(error_rate=0.5)], applied=2),
+            self.row([Cell(state="half_open", states={"half_open": 1})], silent_names=["b"]),
+        ]
+        switches = [{"type": "flag"}, {"type": "override"}, {"type": "override"}]
+
+        assert rules.summary(rows, switches) == {
+            "services": 2,
+            "open": 1,
+            "half_open": 1,
+            "failing": 1,
+            "flags": 1,
+            "overrides": 2,
+            "applied": 5,
+            "total": 6,
+            "silent": 1,
+        }
+
+    @pytest.mark.parametrize(
+        ("tiles", "density"), [(0, "roomy"), (24, "roomy"), (60, "normal"), (61, "dense")]
+    )
+    def test_many_tiles_stand_closer(self, tiles: int, density: str) -> None:
+        assert rules.density(tiles) == density
+
+
+class TestSwitches:
+    def flag(self, **members: Any) -> dict[str, Any]:
+        body = {"kind": "read_only", "enabled": True, "percentage": 100.0, "set_by": "ana"}
+        where = {"key": "read-only", "service": "", "dependency": "", "revision": 1}
+        return rules.switch("flag", body | members, **where)
+
+    def test_a_key_that_says_nothing_new_is_not_repeated(self) -> None:
+        assert self.flag()["label"] == ""
+        assert self.flag(kind="custom")["label"] == "read-only"
+
+    def test_a_share_of_keys_is_said(self) -> None:
+        part = self.flag(kind="custom", percentage=12.5)
+
+        assert (part["partly"], part["percentage"]) == (True, "12.5")
+        assert not self.flag()["partly"]
+
+    def test_it_says_on_what(self) -> None:
+        assert self.flag(kind="fallback", dependencies=["a", "b"])["on"] == "a, b"
+
+    def test_the_gravest_comes_first(self) -> None:
+        rows = [
+            {"mode": "custom", "service": "", "revision": 9},
+            {"mode": "force_open", "service": "checkout", "revision": 8},
+            {"mode": "read_only", "service": "checkout", "revision": 7},
+            {"mode": "read_only", "service": "", "revision": 1},
+            {"mode": "read_only", "service": "", "revision": 2},
+        ]
+
+        order = [each["revision"] for each in rules.switches_in_order(rows)]
+
+        assert order == [2, 1, 7, 8, 9]
+
+    @pytest.mark.parametrize(
+        ("body", "holds"),
+        [
+            ({"enabled": True, "expires_at": None}, True),
+            ({"mode": "force_open", "expires_at": None}, True),
+            ({"enabled": False, "expires_at": None}, False),
+            ({"expires_at": rules.stamp(NOON + timedelta(seconds=1))}, True),
+            ({"expires_at": rules.stamp(NOON)}, False),
+        ],
+    )
+    def test_a_switch_holds_until_its_lease_is_over(
+        self, body: dict[str, Any], holds: bool
+    ) -> None:
+        assert rules.holds(body, NOON) is holds
