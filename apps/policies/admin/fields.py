@@ -165,9 +165,7 @@ def dependency_field(*, required: bool = True) -> NamedChoice:
         label=gettext_lazy("Dependency"),
         queryset=rows.order_by("environment__slug", "slug"),
         required=required,
-        empty_label=gettext_lazy(
-            "choose one" if required else "every dependency of the environment"
-        ),
+        empty_label=gettext_lazy("choose one") if required else nothing,
     )
 
 
