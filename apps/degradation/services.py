@@ -289,14 +289,15 @@ def _engage(
     if flag.is_engaged:
         raise Conflict(_("This flag is engaged already: extend its lease, or end it first."))
     before = flag.as_audited()
+    now = clock.now()
     swap(
         flag,
         version=version,
         enabled=True,
-        expires_at=clock.after(lease),
+        expires_at=None if lease is None else now + lease,
         reason=reason,
         set_by=actor.label[:150],
-        set_at=clock.now(),
+        set_at=now,
     )
     return before, _publish(flag, actor, reason)
 
