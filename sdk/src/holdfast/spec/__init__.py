@@ -7,7 +7,7 @@ Patterns: breaker, retry, timeout, bulkhead and fallback act today. rate_limit, 
 dead_letter, hedge and throttle are defined, validated and kept, but do nothing in this version.
 """
 
-from holdfast.spec.cleaning import Problem, clean_item, clean_pattern
+from holdfast.spec.cleaning import Problem, clean_pattern
 from holdfast.spec.effective import check_effective, effective_pattern
 from holdfast.spec.flags import (
     FLAG_KINDS,
@@ -56,7 +56,6 @@ __all__ = [
     "Setting",
     "check_effective",
     "clean_flag",
-    "clean_item",
     "clean_override",
     "clean_pattern",
     "default_of",
