@@ -147,6 +147,7 @@ class TestRefused:
             (gzip.compress(b"{}" * 50)[:-12], "gzip", 400),
             (b"{}", "br", 415),
         ],
+        ids=["not gzip", "cut short", "brotli"],
     )
     def test_encodings_it_cannot_read(
         self, token: str, body: bytes, encoding: str, status: int
