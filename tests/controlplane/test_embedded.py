@@ -23,7 +23,7 @@ def app() -> Iterator[Celery]:
         worker_redirect_stdouts=False,
         beat_schedule={"pulse": {"task": "test.pulse", "schedule": 0.2}},
     )
-    own.task(name="test.pulse", ignore_result=True)(tasks.restart_age)
+    own.task(name="test.pulse", ignore_result=True, shared=False)(tasks.restart_age)
     yield own
     own.close()
 
@@ -51,7 +51,7 @@ def is_pulsing(app: Celery) -> Callable[[], bool]:
 
 def test_beat_sends_and_the_worker_runs(app: Celery) -> None:
     ran = threading.Event()
-    app.task(name="test.run", ignore_result=True)(ran.set)
+    app.task(name="test.run", ignore_result=True, shared=False)(ran.set)
     embedded = EmbeddedCelery(app)
     embedded.start()
     try:
