@@ -8,7 +8,20 @@ from apps.audit.models import Entry
 from apps.fleet.models import Dependency, Environment, Service
 from tests import make
 
-BAD_NAMES: list[Any] = ["", "Upper", "two words", "-dash", "dash-", "x" * 81, "ünï", "a/b", None, 5.5, [], {}]
+BAD_NAMES: list[Any] = [
+    "",
+    "Upper",
+    "two words",
+    "-dash",
+    "dash-",
+    "x" * 81,
+    "ünï",
+    "a/b",
+    None,
+    5.5,
+    [],
+    {},
+]
 
 
 @pytest.mark.django_db
