@@ -38,7 +38,13 @@ SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
             (_("Breaker events"), "timeline", "telemetry.BreakerEvent"),
         ],
     ),
-    (_("Delivery"), [(_("Revisions"), "history", "publication.Revision")]),
+    (
+        _("Delivery"),
+        [
+            (_("Revisions"), "history", "publication.Revision"),
+            (_("Epochs"), "restart_alt", "publication.Epoch"),
+        ],
+    ),
     (
         _("Audit"),
         [
