@@ -12,6 +12,8 @@ app = Celery("holdfast")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.steps["worker"].add(DjangoStructLogInitStep)
 app.autodiscover_tasks()
+# Celery makes it current in this thread only; in others, tasks would be those of an empty one.
+app.set_default()
 
 app.conf.beat_schedule = {
     "pulse": {"task": "controlplane.tasks.pulse", "schedule": 5.0},

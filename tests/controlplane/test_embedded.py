@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from celery import Celery
+from celery import Celery, current_app
 
-from controlplane import tasks
+from controlplane import celery_app, tasks
 from controlplane.embedded import EmbeddedCelery
 
 
@@ -24,7 +24,9 @@ def app() -> Iterator[Celery]:
         beat_schedule={"pulse": {"task": "test.pulse", "schedule": 0.2}},
     )
     own.task(name="test.pulse", ignore_result=True, shared=False)(tasks.restart_age)
+    own.set_default()
     yield own
+    celery_app.set_default()
     own.close()
 
 
@@ -84,6 +86,15 @@ def test_one_that_gets_nothing_done_is_started_again(app: Celery) -> None:
         wait_for(lambda: embedded.restarts >= 1)
     finally:
         embedded.stop()
+
+
+def test_every_thread_finds_our_application() -> None:
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(current_app.main))
+    thread.start()
+    thread.join()
+
+    assert found == ["holdfast"]
 
 
 def test_stop_leaves_no_thread_behind(app: Celery) -> None:
