@@ -41,11 +41,16 @@ def config(log_format: str) -> dict[str, Any]:
     """`logging`'s configuration for `json` (one object a line) or `console` (for people)."""
     render: list[Any]
     if log_format == "json":
-        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        render = [structlog.processors.JSONRenderer()]
     else:
         # Its default traceback prints local variables, and with them tokens.
         plain = structlog.dev.plain_traceback
         render = [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    prepare = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        mask_tokens,
+    ]
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -53,7 +58,7 @@ def config(log_format: str) -> dict[str, Any]:
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
                 "foreign_pre_chain": _SHARED,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+                "processors": [*prepare, *render],
             }
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},

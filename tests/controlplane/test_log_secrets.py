@@ -42,12 +42,11 @@ class TestTokens:
         assert "request_started" in text
         assert SECRET not in text
 
+    def test_a_traceback_is_masked(self, log_format: str) -> None:
+        try:
+            raise ValueError(f"no such token: {TOKEN}")
+        except ValueError:
+            text = line(log_format, record("it failed", failed=True))
 
-def test_a_traceback_is_masked() -> None:
-    try:
-        raise ValueError(f"no such token: {TOKEN}")
-    except ValueError:
-        text = line("json", record("it failed", failed=True))
-
-    assert "no such token: hf_abcdefghijkl_" in text
-    assert SECRET not in text
+        assert "no such token: hf_abcdefghijkl_" in text
+        assert SECRET not in text
