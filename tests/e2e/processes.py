@@ -1,7 +1,6 @@
 """Holdfast and services as processes of their own, for tests that kill them."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -33,7 +32,7 @@ def eventually(is_so: Callable[[], bool], *, within: float, what: str) -> float:
 class Process:
     """A program that answers on a port of its own; killed at the end if it still runs.
 
-    `enter` again after `kill` starts it anew, on the same port.
+    After `kill`, `start` starts it anew on the same port.
     """
 
     def __init__(self, arguments: list[str], environment: dict[str, str], *, log: Path) -> None:
@@ -69,12 +68,14 @@ class Process:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.send_signal(signal.SIGCONT)  # should a test have paused it
-        self._process.terminate()
+        self.ask_to_stop()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self.kill()
+
+    def ask_to_stop(self) -> None:
+        self._process.terminate()
 
     def answers(self) -> bool:
         if self._process.poll() is not None:
@@ -155,18 +156,24 @@ class Holdfast(Installation, Process):
 
 
 class Background(Process):
-    """A process without a port: it is up once its log says `ready`."""
+    """A process without a port: it is up once its log says `ready`; if that is empty, at once."""
 
     def __init__(
         self, arguments: list[str], environment: dict[str, str], *, log: Path, ready: str
     ) -> None:
         super().__init__(arguments, environment, log=log)
         self._ready = ready
+        self._earlier = 0
+
+    def start(self) -> None:
+        if self._log.exists():
+            self._earlier = self.log.count(self._ready)
+        super().start()
 
     def answers(self) -> bool:
         if not self.is_running:
             raise AssertionError(f"it ended by itself:\n{self.log[-4000:]}")
-        return self._ready in self.log
+        return not self._ready or self.log.count(self._ready) > self._earlier
 
 
 class Cluster(Installation):
@@ -212,6 +219,8 @@ class Cluster(Installation):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for process in self.processes.values():
+            process.ask_to_stop()  # all at once, then wait for each
         self._stack.__exit__(kind, error, traceback)
 
     @property

@@ -1,0 +1,301 @@
+"""A distributed Holdfast that loses its parts: what services see, and that it heals alone.
+
+Every test leaves the cluster as it found it, so they may run in any order.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from holdfast import Holdfast as Client
+from tests.e2e.doors import Listener, Switch
+from tests.e2e.processes import Cluster, Process, eventually
+
+SCOPES = ("flags:write", "config:read", "audit:read", "tokens:write", "policies:read")
+SERVICE = "orders"
+CROWD = 150  # requests at once: more than the pool has connections and places to wait
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: Cluster) -> str:
+    return cluster.token(*SCOPES)
+
+
+@pytest.fixture(scope="module")
+def instance_token(cluster: Cluster) -> str:
+    return cluster.token("policies:read", "reports:write", service=SERVICE)
+
+
+@pytest.fixture
+def clients(cluster: Cluster, instance_token: str, tmp_path: Path) -> Iterator[list[Client]]:
+    """Two instances of a service, both at the second web process."""
+    with ExitStack() as stack:
+        started = [
+            Client(
+                cluster.webs[1].url,
+                instance_token,
+                service=SERVICE,
+                cache_dir=tmp_path / str(number),
+            )
+            for number in range(2)
+        ]
+        for client in started:
+            stack.enter_context(client)
+            assert client.start(wait=10)
+        eventually(lambda: all_stream(started), within=10, what="both instances stream")
+        yield started
+
+
+class TestMainJob:
+    def test_it_is_done_across_processes_and_undone_by_the_worker(
+        self, cluster: Cluster, operator: str, clients: list[Client]
+    ) -> None:
+        with Switch(cluster.webs[0].url, operator, key="across", service=SERVICE) as switch:
+            switch.engage()
+            eventually(lambda: all_obey(clients, "across"), within=1, what="both obey")
+            eventually(
+                lambda: convergence(cluster.webs[0], operator) == (2, 2),
+                within=5,
+                what="2 of 2 applied",
+            )
+            end_leases(cluster, "across")
+
+            eventually(lambda: none_obeys(clients, "across"), within=5, what="both are free")
+
+        ended = audited(cluster.webs[1], operator, "flag.ended", "across")
+        assert [entry["actor_kind"] for entry in ended] == ["automation"]
+        assert [entry["actor_label"] for entry in ended] == ["lease"]
+
+
+class TestKilled:
+    def test_a_web_process_killed_under_its_streams_costs_no_policy(
+        self, cluster: Cluster, operator: str, clients: list[Client]
+    ) -> None:
+        first, second = cluster.webs
+        with Switch(first.url, operator, key="kept", service=SERVICE) as switch:
+            switch.engage()
+            eventually(lambda: all_obey(clients, "kept"), within=1, what="both obey")
+
+            second.kill()
+            switch.end()  # they cannot know
+            assert all_obey(clients, "kept")
+            again(second)
+
+            eventually(lambda: none_obeys(clients, "kept"), within=20, what="both caught up")
+            eventually(lambda: all_stream(clients), within=20, what="both stream again")
+
+    def test_worker_and_beat_killed_while_they_end_leases_lose_and_repeat_nothing(
+        self, cluster: Cluster, operator: str
+    ) -> None:
+        worker, beat = cluster.processes["worker"], cluster.processes["beat"]
+        with ExitStack() as stack:
+            for number in range(40):
+                key = f"due-{number}"
+                switch = Switch(cluster.webs[0].url, operator, key=key)
+                stack.enter_context(switch).engage()
+            end_leases(cluster, "due-%")
+            eventually(lambda: still_engaged(cluster, "due-%") < 40, within=10, what="it began")
+            kill_all(worker)
+            left = still_engaged(cluster, "due-%")
+            beat.kill()
+        again(worker)
+        again(beat)
+
+        eventually(lambda: still_engaged(cluster, "due-%") == 0, within=20, what="all are ended")
+        ended = [
+            entry["object_label"]
+            for entry in audited(cluster.webs[0], operator, "flag.ended", "due-")
+        ]
+        assert left > 0  # else nothing was interrupted
+        assert len(ended) == len(set(ended)) == 40
+        assert "BROKEN" not in cluster.manage("verifyaudit")
+
+
+class TestWithoutPostgreSQL:
+    @pytest.mark.parametrize("fault", ["pause", "kill"])
+    def test_policies_go_on_changes_are_refused_and_it_heals_alone(
+        self, cluster: Cluster, operator: str, clients: list[Client], fault: str
+    ) -> None:
+        first, second = cluster.webs
+        pids = [process.pid for process in cluster.processes.values()]
+        with ExitStack() as stack:
+            switch = Switch(first.url, operator, key=f"in-{fault}", service=SERVICE)
+            stack.enter_context(switch).engage()
+            eventually(lambda: all_obey(clients, f"in-{fault}"), within=2, what="both obey")
+            stream = stack.enter_context(Listener(second.url, operator, SERVICE))
+            stream.event("hello")
+            stream.event("document")
+            getattr(cluster.postgresql, fault)()
+            try:
+                refused, took = timed(switch.attempt_end)
+                assert_unavailable(refused)
+                assert took < 6
+                page, took = timed(lambda: get(first, "/admin/", sessionid="x" * 32))
+                assert (page.status_code, took < 12) == (503, True)
+                assert "Traceback" not in page.text
+                eventually(
+                    lambda: all(stale(web, operator) > 5 for web in cluster.webs),
+                    within=10,
+                    what="answers say how old they are",
+                )
+                assert all_obey(clients, f"in-{fault}")
+                assert get(first, "/api/v1/health/live").status_code == 200
+            finally:
+                restore(cluster, fault)
+
+            eventually(
+                lambda: all(stale(web, operator) == 0 for web in cluster.webs),
+                within=10,
+                what="policies are fresh",
+            )
+            switch.end()
+            assert stream.event("changed")["changed"]["flags"] == {}
+            eventually(lambda: none_obeys(clients, f"in-{fault}"), within=10, what="both are free")
+        assert [process.pid for process in cluster.processes.values()] == pids
+        assert all(process.is_running for process in cluster.processes.values())
+        assert len(audited(first, operator, "flag.ended", f"in-{fault}")) == 1
+
+    def test_a_crowd_of_requests_is_refused_in_seconds_and_policies_stay_quick(
+        self, cluster: Cluster, operator: str
+    ) -> None:
+        web = cluster.webs[0]
+        cluster.postgresql.pause()
+        try:
+            with httpx.Client(timeout=30, limits=httpx.Limits(max_connections=CROWD)) as http:
+                url, headers = f"{web.url}/api/v1/flags", {"Authorization": f"Bearer {operator}"}
+                with ThreadPoolExecutor(CROWD) as pool:
+                    asked = [pool.submit(http.get, url, headers=headers) for _ in range(CROWD)]
+                    slowest = max(timed(lambda: policy(web, operator))[1] for _ in range(20))
+                    statuses = {each.result().status_code for each in asked}
+        finally:
+            cluster.postgresql.resume()
+
+        assert statuses == {503}
+        assert slowest < 2
+        eventually(lambda: flags(web, operator).status_code == 200, within=10, what="it heals")
+
+
+class TestWithoutRedis:
+    def test_the_worker_goes_on_after_redis_was_away(self, cluster: Cluster, operator: str) -> None:
+        """Nobody restarts it: it finds its broker by itself."""
+        with Switch(cluster.webs[0].url, operator, key="later") as switch:
+            switch.engage()
+            cluster.redis.kill()
+            end_leases(cluster, "later")
+            eventually(
+                lambda: "Connection to broker lost" in cluster.processes["worker"].log,
+                within=10,
+                what="the worker noticed",
+            )
+            cluster.redis.start()
+
+            eventually(lambda: still_engaged(cluster, "later") == 0, within=30, what="ended")
+        assert all(process.is_running for process in cluster.processes.values())
+
+
+def all_obey(clients: list[Client], flag: str) -> bool:
+    return all(client.flag(flag).enabled for client in clients)
+
+
+def none_obeys(clients: list[Client], flag: str) -> bool:
+    return not any(client.flag(flag).enabled for client in clients)
+
+
+def all_stream(clients: list[Client]) -> bool:
+    return all(client.stats()["policy"]["streaming"] for client in clients)
+
+
+def get(web: Process, path: str, token: str = "", **cookies: str) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.get(f"{web.url}{path}", headers=headers, cookies=cookies, timeout=30)
+
+
+def policy(web: Process, token: str) -> httpx.Response:
+    return get(web, f"/api/v1/policies/{SERVICE}", token)
+
+
+def flags(web: Process, token: str) -> httpx.Response:
+    return get(web, "/api/v1/flags", token)
+
+
+def stale(web: Process, token: str) -> int:
+    answer = policy(web, token)
+    assert answer.status_code == 200
+    return int(answer.headers.get("Policy-Stale", 0))
+
+
+def convergence(web: Process, token: str) -> tuple[int, int]:
+    rows = get(web, "/api/v1/convergence", token).json()["results"]
+    return next((row["applied"], row["total"]) for row in rows if row["service"] == SERVICE)
+
+
+def audited(web: Process, token: str, action: str, label: str) -> list[dict[str, Any]]:
+    answer = get(web, f"/api/v1/audit?action={action}&limit=200", token)
+    return [each for each in answer.json()["results"] if label in each["object_label"]]
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Retry-After"] == "5"
+    assert answer.json()["code"] == "database_unavailable"
+
+
+def timed(act: Callable[[], httpx.Response]) -> tuple[httpx.Response, float]:
+    started = time.monotonic()
+    return act(), time.monotonic() - started
+
+
+def end_leases(cluster: Cluster, keys: str) -> None:
+    with psycopg.connect(cluster.postgresql.url) as connection:
+        connection.execute(
+            "UPDATE degradation_flag SET set_at = now() - interval '1 hour', "
+            "expires_at = now() - interval '1 second' WHERE key LIKE %s AND enabled",
+            (keys,),
+        )
+
+
+def still_engaged(cluster: Cluster, keys: str) -> int:
+    with psycopg.connect(cluster.postgresql.url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM degradation_flag WHERE key LIKE %s AND enabled", (keys,)
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def restore(cluster: Cluster, fault: str) -> None:
+    if fault == "pause":
+        cluster.postgresql.resume()
+    else:
+        cluster.postgresql.start()
+
+
+def kill_all(process: Process) -> None:
+    """The process and its children at once, as the kernel does to a container."""
+    tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for each in tree:
+        each.send_signal(signal.SIGSTOP)
+    for each in tree:
+        each.kill()
+    process.kill()
+
+
+def again(process: Process) -> None:
+    process.start()
+    process.wait_until_up()
