@@ -1,0 +1,7 @@
+"""`make bench`: every benchmark, one after the other."""
+
+from benchmarks import flip, ingest
+
+for benchmark in (flip, ingest):
+    print(f"\n=== {benchmark.__name__}: {(benchmark.__doc__ or '').splitlines()[0]}", flush=True)
+    benchmark.main()
