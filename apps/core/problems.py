@@ -4,7 +4,8 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -93,5 +94,8 @@ def page(status: int, code: str, detail: str) -> JsonResponse:
     return JsonResponse(document(status, code, detail), status=status, content_type=CONTENT_TYPE)
 
 
-def not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    return page(404, "not_found", _("There is nothing at this address."))
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Django's handler of addresses that lead nowhere: a problem, or a page for people."""
+    if request.path.startswith("/api/"):
+        return page(404, "not_found", _("There is nothing at this address."))
+    return render(request, "404.html", status=404)

@@ -205,6 +205,31 @@ class TestDoors:
     def test_an_icon_is_there_for_whoever_asks_the_old_way(self) -> None:
         assert Client().get("/favicon.ico")["Location"] == "/static/img/holdfast.svg"
 
+    @pytest.mark.parametrize("address", ["/nowhere", "/admin/nowhere/", "/wall/?environment=none"])
+    def test_people_are_told_in_words_that_there_is_nothing(
+        self, here: Environment, address: str
+    ) -> None:
+        answer = make.browser().get(address)
+
+        assert answer.status_code == 404
+        assert "There is nothing at this address</h1>" in answer.text
+
+    def test_programs_are_told_in_a_problem_document(self) -> None:
+        answer = Client().get("/api/v1/nowhere")
+
+        assert answer.status_code == 404
+        assert answer["Content-Type"] == "application/problem+json"
+
+    def test_people_are_told_in_words_that_their_role_does_not_allow_it(
+        self, here: Environment
+    ) -> None:
+        flag = make.flag(here)
+
+        answer = make.browser(make.member(here, "viewer")).get(page_of(flag, "engage"))
+
+        assert answer.status_code == 403
+        assert "Your role does not allow this" in answer.text
+
     def test_somebody_who_was_locked_out_is_sent_to_log_in(self, here: Environment) -> None:
         person = make.member(here)
         browser = make.browser(person)
