@@ -26,14 +26,10 @@ from schemathesis.checks import (
 from schemathesis.core.failures import FailureGroup
 from schemathesis.schemas import APIOperation
 
-from apps.audit.models import Entry
-from apps.fleet.models import Environment
-from apps.policies.models import CONFIGS
-from apps.publication.models import Revision
 from apps.telemetry import ingest
 from apps.telemetry.ingest import Ingest
-from holdfast.spec import PATTERNS, PRESETS
 from tests import make
+from tests.routes import Rows, rows_of_each_kind
 
 Operation = APIOperation[Any, Any, Any, Any]
 
@@ -57,7 +53,7 @@ class World:
 
     authorization: str  # of a token that may do everything in the environment
     session: str  # of a person who may do everything everywhere
-    rows: dict[str, Any]  # by the parameter of the path that addresses them
+    rows: Rows
     failures: list[str] = field(default_factory=list)
 
     def send(self, case: Case[Any]) -> None:
@@ -81,7 +77,7 @@ class World:
     def row_of(self, operation: Operation) -> dict[str, Any]:
         """Parameters of the path with which the operation finds its row."""
         names = [parameter.name for parameter in operation.path_parameters]
-        return {name: self.rows[operation.path if name == "config_id" else name] for name in names}
+        return self.rows.found_by(operation.path, names)
 
 
 @pytest.fixture
@@ -111,34 +107,6 @@ def world(db: None, open_connections: None, quiet: None) -> Iterator[World]:
     session = make.browser().cookies["sessionid"].value
     yield World(f"Bearer {text}", session, rows_of_each_kind(environment))
     ingest.current = before
-
-
-def rows_of_each_kind(environment: Environment) -> dict[str, Any]:
-    service, dependency = make.service(environment), make.dependency(environment)
-    scope = make.scope(environment, dependency, service)
-    configs = {
-        f"/api/v1/configs/{pattern}/{{config_id}}": make.config(pattern, scope, **settings).pk
-        for pattern, settings in default_settings().items()
-    }
-    return configs | {
-        "service": service.slug,
-        "service_id": service.pk,
-        "dependency_id": dependency.pk,
-        "environment_id": environment.pk,
-        "flag_id": make.flag(environment).pk,
-        "override_id": make.override(scope).pk,
-        "instance_id": str(make.instance(service).pk),
-        "token_id": make.token(environment)[0].pk,
-        "entry_id": str(Entry.objects.latest("at").pk),
-        "number": Revision.objects.earliest("number").number,
-        "name": next(iter(PRESETS)),
-    }
-
-
-def default_settings() -> dict[str, dict[str, Any]]:
-    """One setting of each pattern, as the SDK has it if nobody sets it."""
-    first = {pattern: next(iter(PATTERNS[pattern].settings.values())) for pattern in CONFIGS}
-    return {pattern: {setting.key: setting.default} for pattern, setting in first.items()}
 
 
 def boundary_cases(operation: Operation) -> list[Case[Any]]:

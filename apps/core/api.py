@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from heapq import nsmallest
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -12,6 +13,7 @@ from rest_framework.response import Response
 from apps.core.errors import PreconditionRequired, RuleBroken
 
 _COMMON = {"environment", "limit", "cursor"}  # parameters of every list
+MOST_NAMED = 20  # unknown members of one body: an answer must not outgrow its request
 _VERSION = re.compile(r'^(?:W/)?"(\d{1,9})"$')
 
 
@@ -39,12 +41,12 @@ class Strict(serializers.Serializer[Any]):
     """
 
     def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping) and (unknown := sorted(set(data) - set(self.fields))):
+        if isinstance(data, Mapping) and (unknown := set(data) - set(self.fields)):
             known = ", ".join(sorted(self.fields))
             raise serializers.ValidationError(
                 {
                     name: [_("Unknown field. Known fields: %(known)s.") % {"known": known}]
-                    for name in unknown
+                    for name in nsmallest(MOST_NAMED, unknown)
                 }
             )
         if isinstance(data, Mapping) and (numbers := self._numbers_for_text(data)):

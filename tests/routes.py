@@ -1,0 +1,104 @@
+"""Every route of the API, as the server resolves them, and a row for each to find."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from apps.audit.models import Entry
+from apps.fleet.models import Environment
+from apps.policies.models import CONFIGS
+from apps.publication.models import Revision
+from holdfast.spec import PATTERNS, PRESETS
+from tests import make
+
+PREFIX = "api/v1/"
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+@dataclass(frozen=True, order=True)
+class Route:
+    """An address and the methods its view has."""
+
+    pattern: str  # as in `urls.py`, such as flags/<int:flag_id>
+    methods: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.pattern
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        """Converter and name of each."""
+        return re.findall(r"<(\w+):(\w+)>", self.pattern)
+
+    def path(self, values: dict[str, Any]) -> str:
+        """The address with these values in the places of its parameters."""
+        filled = re.sub(r"<\w+:(\w+)>", lambda match: str(values[match[1]]), self.pattern)
+        return f"/{PREFIX}{filled}"
+
+
+def api_routes() -> list[Route]:
+    """All of them; a new one is in every test that goes over them from its first day."""
+    (api,) = (found for found in get_resolver().url_patterns if str(found.pattern) == PREFIX)
+    assert isinstance(api, URLResolver)
+    return sorted(_routes(api))
+
+
+def _routes(resolver: URLResolver) -> Iterator[Route]:
+    for found in resolver.url_patterns:
+        if isinstance(found, URLPattern):
+            view = found.callback.view_class  # type: ignore[attr-defined]  # all are classes
+            names = [name.upper() for name in view.http_method_names if hasattr(view, name)]
+            yield Route(str(found.pattern), tuple(name for name in names if name != "OPTIONS"))
+        else:
+            yield from _routes(found)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A row of each kind in one environment."""
+
+    ids: dict[str, Any]  # by the parameter that addresses it
+    configs: dict[str, int]  # ids, by pattern
+
+    def found_by(self, address: str, parameters: list[str]) -> dict[str, Any]:
+        """The parameters with which an address finds its row."""
+        return {
+            name: self.configs[_pattern_in(address)] if name == "config_id" else self.ids[name]
+            for name in parameters
+        }
+
+
+def _pattern_in(address: str) -> str:
+    return address.partition("configs/")[2].partition("/")[0]
+
+
+def rows_of_each_kind(environment: Environment) -> Rows:
+    service, dependency = make.service(environment), make.dependency(environment)
+    scope = make.scope(environment, dependency, service)
+    configs = {
+        pattern: make.config(pattern, scope, **settings).pk
+        for pattern, settings in default_settings().items()
+    }
+    ids = {
+        "service": service.slug,
+        "service_id": service.pk,
+        "dependency_id": dependency.pk,
+        "environment_id": environment.pk,
+        "flag_id": make.flag(environment).pk,
+        "override_id": make.override(scope).pk,
+        "instance_id": str(make.instance(service).pk),
+        "token_id": make.token(environment)[0].pk,
+        "entry_id": str(Entry.objects.latest("at").pk),
+        "number": Revision.objects.earliest("number").number,
+        "name": next(iter(PRESETS)),
+    }
+    return Rows(ids, configs)
+
+
+def default_settings() -> dict[str, dict[str, Any]]:
+    """One setting of each pattern, as the SDK has it if nobody sets it."""
+    first = {pattern: next(iter(PATTERNS[pattern].settings.values())) for pattern in CONFIGS}
+    return {pattern: {setting.key: setting.default} for pattern, setting in first.items()}
