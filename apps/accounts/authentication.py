@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from apps.accounts import selectors, services
 from apps.accounts.models import User
 from apps.core.actor import Actor
-from apps.core.errors import NotFound
+from apps.core.errors import NotFound, RuleBroken
 from apps.fleet.models import SLUG, Environment
 
 
@@ -26,6 +26,8 @@ class TokenAuthentication(BaseAuthentication):
         token = selectors.find_token(text.strip())
         if token is None:
             raise AuthenticationFailed(_("The token is unknown, expired or revoked."))
+        if _named_environment(request) not in (None, token.environment.slug):
+            raise NotFound(_("This token is another environment's."))
         services.note_use(token)
         return AnonymousUser(), selectors.actor_of_token(token, request=request._request)
 
@@ -43,7 +45,7 @@ class SessionActorAuthentication(SessionAuthentication):
         user = found[0]
         if not isinstance(user, User):
             return None
-        environment_id = self._environment_id(request.query_params.get("environment"))
+        environment_id = self._environment_id(_named_environment(request))
         actor = selectors.actor_of_user(
             user,
             source="ui",
@@ -63,6 +65,14 @@ class SessionActorAuthentication(SessionAuthentication):
         if environment is None:
             raise NotFound(_("There is no such environment among yours."))
         return environment
+
+
+def _named_environment(request: Request) -> str | None:
+    """What `?environment=` says; None for nothing, RuleBroken for more than one thing."""
+    named = request.query_params.getlist("environment")
+    if len(named) > 1:
+        raise RuleBroken(_("Name one environment."), code="environment_required")
+    return named[0] if named else None
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped library
