@@ -12,6 +12,8 @@ from apps.core.actor import SYSTEM_SCOPE, Actor
 class ChainQuerySet(models.QuerySet["Chain"]):
     def visible_to(self, actor: Actor) -> Self:
         """Chains of the environments the actor may see; the system's own for its keepers."""
+        if actor.service_id is not None:  # the log is the environment's, not one service's
+            return self.none()
         mine = models.Q(environment_id__in=actor.environment_ids)
         if actor.may(SYSTEM_SCOPE):
             mine |= models.Q(environment_id__isnull=True)
@@ -36,6 +38,8 @@ class Chain(models.Model):
 class EntryQuerySet(models.QuerySet["Entry"]):
     def visible_to(self, actor: Actor) -> Self:
         """Entries of the environments the actor may see; the system's own for its keepers."""
+        if actor.service_id is not None:
+            return self.none()
         mine = models.Q(chain__environment_id__in=actor.environment_ids)
         if actor.may(SYSTEM_SCOPE):
             mine |= models.Q(chain__environment_id__isnull=True)

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.actor import Actor
-from apps.core.api import Number, Strict, if_match, query, respond, valid
+from apps.core.api import Number, Strict, Whole, if_match, query, respond, valid
 from apps.core.db import get_visible
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
@@ -66,8 +66,8 @@ class FlagPatch(Strict):
     )
 
 
-def _lease_field() -> serializers.IntegerField:
-    return serializers.IntegerField(
+def _lease_field() -> Whole:
+    return Whole(
         min_value=int(rules.SHORTEST_LEASE.total_seconds()),
         max_value=int(rules.LONGEST_LEASE.total_seconds()),
         allow_null=True,
@@ -263,8 +263,9 @@ class FlagImpactView(APIView):
     @extend_schema(responses=ImpactOut)
     def get(self, request: Request, flag_id: int) -> Response:
         """The services and processes that would obey it now."""
-        flag = get_visible(Flag.objects, actor=actor_of(request), pk=flag_id)
-        return Response(ImpactOut(selectors.impact_of(flag)).data)
+        actor = actor_of(request)
+        flag = get_visible(Flag.objects, actor=actor, pk=flag_id)
+        return Response(ImpactOut(selectors.impact_of(flag, service_id=actor.service_id)).data)
 
 
 class ScopeImpactView(APIView):

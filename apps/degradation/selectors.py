@@ -38,15 +38,19 @@ def impact(environment_id: int, *, service_id: int | None = None) -> Impact:
     return _impact_on(list(services.values_list("pk", "slug")))
 
 
-def impact_of(flag: Flag) -> Impact:
-    """What engaging `flag` would hit now; a fallback flag hits those that use its dependencies."""
+def impact_of(flag: Flag, *, service_id: int | None = None) -> Impact:
+    """What engaging `flag` would hit now, of one service alone if it is given.
+
+    A fallback flag hits those that use its dependencies.
+    """
+    service_id = service_id or flag.service_id
     if not flag.dependencies:
-        return impact(flag.environment_id, service_id=flag.service_id)
+        return impact(flag.environment_id, service_id=service_id)
     using = Usage.objects.filter(
         service__environment=flag.environment_id, dependency__slug__in=flag.dependencies
     )
-    if flag.service_id is not None:
-        using = using.filter(service=flag.service_id)
+    if service_id is not None:
+        using = using.filter(service=service_id)
     return _impact_on(list(using.values_list("service", "service__slug").distinct()))
 
 

@@ -11,7 +11,7 @@ from apps.audit import services as audit
 from apps.core import bus
 from apps.core.actor import Actor
 from apps.core.db import get_visible, swap
-from apps.core.errors import Conflict, RuleBroken
+from apps.core.errors import Conflict, Forbidden, RuleBroken
 from apps.fleet.models import NAME, SLUG, Dependency, Environment, Instance, Service, Usage
 
 N = TypeVar("N", Environment, Service, Dependency)
@@ -51,7 +51,8 @@ def rename_environment(
 
 @transaction.atomic
 def create_service(slug: str, *, description: str = "", owner: str = "", actor: Actor) -> Service:
-    """Add a service to the actor's environment; raises RuleBroken or Conflict."""
+    """Add a service to the actor's environment; raises RuleBroken, Conflict or Forbidden."""
+    _check_reach(actor)
     service = _create(
         Service,
         environment_id=actor.environment_id,
@@ -81,7 +82,8 @@ def update_service(
 
 @transaction.atomic
 def create_dependency(slug: str, *, description: str = "", actor: Actor) -> Dependency:
-    """Add a dependency to the actor's environment; raises RuleBroken or Conflict."""
+    """Add a dependency to the actor's environment; raises RuleBroken, Conflict or Forbidden."""
+    _check_reach(actor)
     dependency = _create(
         Dependency, environment_id=actor.environment_id, slug=slug, description=description
     )
@@ -100,7 +102,8 @@ def create_dependency(slug: str, *, description: str = "", actor: Actor) -> Depe
 def update_dependency(
     dependency_id: int, *, version: int | None, actor: Actor, **changes: str
 ) -> Dependency:
-    """Change the description; raises NotFound or Stale."""
+    """Change the description; raises NotFound, Stale or Forbidden."""
+    _check_reach(actor)
     dependency = get_visible(Dependency.objects, actor=actor, pk=dependency_id)
     return _update(dependency, "dependency.updated", version, actor, changes)
 
@@ -189,6 +192,14 @@ def forget_instances(before: datetime, *, limit: int) -> int:
     found = list(oldest.values_list("pk", flat=True))
     Instance.objects.filter(pk__in=found, heard_at__lt=before).delete()
     return len(found)
+
+
+def _check_reach(actor: Actor) -> None:
+    if actor.service_id is not None:
+        raise Forbidden(
+            _("This token is bound to one service and cannot change what others share."),
+            code="service_bound",
+        )
 
 
 def _create(model: type[N], **values: Any) -> N:
