@@ -129,7 +129,9 @@ def any_case(operation: Operation, row: dict[str, Any]) -> st.SearchStrategy[Cas
     if any(parameter.name == "If-Match" for parameter in operation.headers):
         known["headers"] = {"If-Match": '"1"'}
     return st.one_of(
-        operation.as_strategy(mode, **aim) for mode in MODES for aim in ([known, {}] if row else [{}])
+        operation.as_strategy(mode, **aim)
+        for mode in MODES
+        for aim in ([known, {}] if row else [{}])
     )
 
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from heapq import nsmallest
 from typing import Any
 
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -65,10 +67,34 @@ class Strict(serializers.Serializer[Any]):
 class Number(serializers.FloatField):
     """A JSON number; text and booleans are something else."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**_with_range(options))
+
     def to_internal_value(self, data: Any) -> float:
         if isinstance(data, bool) or not isinstance(data, int | float):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class Whole(serializers.IntegerField):
+    """A JSON number without a fraction; text and booleans are something else."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**_with_range(options))
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+def _with_range(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a number with both bounds, so that a refusal says both."""
+    least, most = options.get("min_value"), options.get("max_value")
+    if least is None or most is None:
+        return options
+    text = format_lazy(lazy("Must be from {least} to {most}."), least=least, most=most)
+    return options | {"error_messages": {"min_value": text, "max_value": text}}
 
 
 def valid(shape: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:

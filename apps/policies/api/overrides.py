@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.core import clock
-from apps.core.api import Strict, if_match, query, respond, valid
+from apps.core.api import Strict, Whole, if_match, query, respond, valid
 from apps.core.db import get_visible
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
@@ -35,8 +35,8 @@ class OverrideOut(serializers.ModelSerializer[Override]):
         read_only_fields = fields
 
 
-def _lease_field() -> serializers.IntegerField:
-    return serializers.IntegerField(
+def _lease_field() -> Whole:
+    return Whole(
         min_value=int(rules.SHORTEST_LEASE.total_seconds()),
         max_value=int(rules.LONGEST_LEASE.total_seconds()),
         allow_null=True,
