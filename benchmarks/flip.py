@@ -4,7 +4,7 @@ A flag is flipped through the API, and two other processes say when they had it:
 stream's socket, one is a service with the SDK, for which it counts when the policy is in force.
 The clock starts with the revision's own time stamp, which is taken inside the transaction: what is
 left of it, and the commit, are part of the figure. Embedded and distributed (through one web
-process to another), idle and while 500 reports a second come in.
+process to another), idle and while 500 reports a second come in, of five dependencies each.
 """
 
 import argparse
@@ -22,10 +22,9 @@ from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from typing import NamedTuple
 
-from benchmarks.ingest import ROOT, manage, report, serving
+from benchmarks.ingest import ROOT, manage, serving
 from deploy.local_servers import PostgreSQL, Redis
 
-SCOPES = ("policies:read", "reports:write", "flags:write", "config:read")
 KINDS = {"stream": "bytes received", "sdk": "in force in the SDK"}
 REPORTERS = 10
 PAUSE_SECONDS = 0.03  # between flips, so that each is a change of its own
@@ -41,7 +40,8 @@ class Server(NamedTuple):
 
     front: int  # port
     clients: int  # port; the same, or another web process's
-    token: str
+    operator: str  # token
+    service: str  # token, bound to the service
 
 
 class Follower:
@@ -50,7 +50,7 @@ class Follower:
     def __init__(self, kind: str, server: Server) -> None:
         url = f"http://127.0.0.1:{server.clients}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.follower", kind, url, server.token, "checkout"],
+            [sys.executable, "-m", "benchmarks.follower", kind, url, server.service, "checkout"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -97,7 +97,7 @@ class Api:
 
 def flip(server: Server, key: str, times: int) -> None:
     """Switch a flag of the service on and off, `times` in all."""
-    api = Api(server.front, server.token)
+    api = Api(server.front, server.operator)
     made = {"key": key, "kind": "custom", "service": "checkout"}
     status, body, etag = api.post("flags", json.dumps(made).encode())
     flag = json.loads(body)["id"]
@@ -147,6 +147,19 @@ def environments() -> Iterator[tuple[str, int, dict[str, str]]]:
             yield "distributed", 2, own | urls
 
 
+def report(instance: str, sequence: int) -> bytes:
+    """One of a service with five dependencies."""
+    calls = {
+        "calls": 10,
+        "successes": 10,
+        "latency": {"60": 5, "70": 4, "90": 1},
+        "breaker": {"state": "closed", "since": None, "generation": 0, "override": None},
+    }
+    dependencies = {f"dependency-{number}": calls for number in range(5)}
+    body = {"instance": instance, "sequence": sequence, "dependencies": dependencies}
+    return json.dumps(body).encode()
+
+
 def quantile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
@@ -159,11 +172,11 @@ def measure(
     with ExitStack() as stack:
         followers = {kind: stack.enter_context(Follower(kind, server)) for kind in KINDS}
         ports = sorted({server.front, server.clients})
-        statuses = stack.enter_context(reporting(ports, server.token, load))
+        statuses = stack.enter_context(reporting(ports, server.service, load))
         time.sleep(SETTLE_SECONDS)
         before, started = len(statuses), time.monotonic()
         flip(server, f"flip-{load}", times)
-        rate = (len(statuses) - before) / (time.monotonic() - started)
+        rate = statuses[before:].count(202) / (time.monotonic() - started)
         time.sleep(SETTLE_SECONDS)
     stamps = manage(environment, "shell", "--verbosity", "0", "--command", STAMPS)
     at = {int(number): when for number, when in json.loads(stamps).items()}
@@ -178,10 +191,14 @@ def measure(
         show(name, load, meaning, delays, times, rate)
 
 
+def token_of(environment: dict[str, str], *arguments: str) -> str:
+    return manage(environment, "createtoken", "--environment", "bench", *arguments)
+
+
 def show(name: str, load: int, meaning: str, delays: list[float], times: int, rate: float) -> None:
-    loaded = f"{rate:.0f} reports/s" if load else "idle"
+    loaded = f"{rate:.0f} of {load} reports/s" if load else "idle"
     print(
-        f"{name:12} {loaded:14} {meaning:20} n={len(delays)} of {times}  "
+        f"{name:12} {loaded:22} {meaning:20} n={len(delays)} of {times}  "
         f"p50 {quantile(delays, 0.5):6.1f} ms  p99 {quantile(delays, 0.99):6.1f} ms  "
         f"max {max(delays):6.1f} ms",
         flush=True,
@@ -196,14 +213,14 @@ def main() -> None:
     print("Commit of a flip → a service has it")
     for name, webs, environment in environments():
         manage(environment, "migrate", "--verbosity", "0")
-        scopes = [part for scope in SCOPES for part in ("--scope", scope)]
-        manage(
-            environment, "createtoken", "--environment", "bench", "--service", "checkout", *scopes
-        )
-        token = manage(environment, "createtoken", "--environment", "bench", *scopes)
+        operator = token_of(environment, "--scope", "flags:write", "--scope", "config:read")
+        service = token_of(
+            environment, "--service", "checkout", "--scope", "policies:read",
+            "--scope", "reports:write",
+        )  # fmt: skip
         with ExitStack() as stack:
             ports = [stack.enter_context(serving(environment)) for _ in range(webs)]
-            server = Server(ports[0], ports[-1], token)
+            server = Server(ports[0], ports[-1], operator, service)
             for load in (0, chosen.reports):
                 measure(name, environment, server, times=chosen.times, load=load)
 

@@ -40,7 +40,7 @@ class Bus:
 
     def __init__(self, redis_url: str = "") -> None:
         self.origin = uuid.uuid4().hex
-        self._callbacks: dict[str, list[Callback]] = defaultdict(list)
+        self._callbacks: dict[str, list[tuple[Callback, bool]]] = defaultdict(list)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._redis = None
@@ -68,18 +68,23 @@ class Bus:
         """Run callbacks on `loop` from now on; None: in the announcer's thread."""
         self._loop = loop
 
-    def subscribe(self, topic: str, callback: Callback) -> Callable[[], None]:
+    def subscribe(
+        self, topic: str, callback: Callback, *, on_loop: bool = True
+    ) -> Callable[[], None]:
         """Call `callback` with each announcement of `topic`; it must return at once.
+
+        With `on_loop` False it is called in the thread that announces, a hop earlier: for what
+        is safe in any thread, such as waking one.
 
         Returns a function that ends the subscription.
         """
         with self._lock:
-            self._callbacks[topic].append(callback)
+            self._callbacks[topic].append((callback, on_loop))
 
         def cancel() -> None:
             with self._lock:
-                if callback in self._callbacks[topic]:
-                    self._callbacks[topic].remove(callback)
+                if (callback, on_loop) in self._callbacks[topic]:
+                    self._callbacks[topic].remove((callback, on_loop))
 
         return cancel
 
@@ -116,8 +121,8 @@ class Bus:
     def _hand_over(self, topic: str, data: dict[str, Any]) -> None:
         with self._lock:
             callbacks = list(self._callbacks[topic])
-        for callback in callbacks:
-            if self._loop is None or self._loop.is_closed():
+        for callback, on_loop in callbacks:
+            if not on_loop or self._loop is None or self._loop.is_closed():
                 callback(data)
             else:
                 self._loop.call_soon_threadsafe(callback, data)
@@ -139,6 +144,6 @@ def announce(topic: str, **data: Any) -> None:
     get().announce(topic, **data)
 
 
-def subscribe(topic: str, callback: Callback) -> Callable[[], None]:
+def subscribe(topic: str, callback: Callback, *, on_loop: bool = True) -> Callable[[], None]:
     """`Bus.subscribe` on this process's bus."""
-    return get().subscribe(topic, callback)
+    return get().subscribe(topic, callback, on_loop=on_loop)

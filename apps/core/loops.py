@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 log = structlog.get_logger(__name__)
 
@@ -22,15 +22,25 @@ class Loop:
     database, a bug) never ends the loop. `age` is the time since the last round that ended well.
     """
 
-    def __init__(self, name: str, body: Body, *, every: float, finishes: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        body: Body,
+        *,
+        every: float,
+        finishes: bool = False,
+        keeps_connection: bool = False,
+    ) -> None:
         self.name = name
         self.every = every  # seconds between rounds
         self.finishes = finishes  # one more round when it is told to stop
+        self.keeps_connection = keeps_connection  # to the database, from one round to the next
         self._body = body
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
         self._finished_at = time.monotonic()
+        self._is_failing = False
         self.restarts = 0
 
     @property
@@ -68,30 +78,46 @@ class Loop:
             self._woken.clear()
         if self.finishes:
             self._round()
+        connections.close_all()
 
     def _round(self) -> bool:
-        close_old_connections()
         try:
             self._body(self._stopping)
-        except Exception:
-            self.restarts += 1
-            log.exception("loop.failed", loop=self.name, restarts=self.restarts)
+        except Exception as error:  # noqa: BLE001 – logged; the loop outlives what its body does
+            self._failed(error)
+            connections.close_all()  # whatever is wrong with them, the next round gets new ones
             return False
-        finally:
+        if not self.keeps_connection:
             close_old_connections()
+        self._is_failing = False
         self._finished_at = time.monotonic()
         return True
+
+    def _failed(self, error: Exception) -> None:
+        """Log where it failed; while it goes on failing, only that it does."""
+        self.restarts += 1
+        log.error(
+            "loop.failed",
+            loop=self.name,
+            restarts=self.restarts,
+            error=type(error).__name__,
+            exc_info=None if self._is_failing else error,
+        )
+        self._is_failing = True
 
 
 _registered: list[Loop] = []
 
 
-def register(name: str, body: Body, *, every: float, finishes: bool = False) -> Loop:
+def register(
+    name: str, body: Body, *, every: float, finishes: bool = False, keeps_connection: bool = False
+) -> Loop:
     """Have every web process run `body` every `every` seconds; called from `AppConfig.ready`.
 
-    With `finishes` it runs once more when the process stops, to write down what is left.
+    With `finishes` it runs once more when the process stops, to write down what is left. One that
+    must be quick `keeps_connection` to the database open.
     """
-    loop = Loop(name, body, every=every, finishes=finishes)
+    loop = Loop(name, body, every=every, finishes=finishes, keeps_connection=keeps_connection)
     _registered.append(loop)
     return loop
 

@@ -241,9 +241,14 @@ def current() -> State:
 def keep_fresh() -> None:
     """Have web processes follow the database and the bus; called once, when apps are ready."""
     global _loop
-    _loop = loop = loops.register("delivery", lambda stopping: get().refresh(), every=ROUND_SECONDS)
+    _loop = loop = loops.register(
+        "delivery",
+        lambda stopping: get().refresh(),
+        every=ROUND_SECONDS,
+        keeps_connection=True,
+    )
     for topic in TOPICS:
-        bus.subscribe(topic, _waker(topic, loop))
+        bus.subscribe(topic, _waker(topic, loop), on_loop=False)
 
 
 def _waker(topic: str, loop: loops.Loop) -> bus.Callback:
