@@ -1,6 +1,7 @@
 """Holdfast and services as processes of their own, for tests that kill them."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -97,6 +98,11 @@ class Process:
     @property
     def is_running(self) -> bool:
         return self._process.poll() is None
+
+    def end(self, how: signal.Signals) -> int:
+        """Send a signal that ends it, and wait for that; returns the exit code."""
+        self._process.send_signal(how)
+        return self._process.wait(30)
 
     def kill(self) -> None:
         """`kill -9`: no goodbye, nothing flushed."""
