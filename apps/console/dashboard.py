@@ -41,7 +41,7 @@ def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
             {"service": row["slug"], **tile}
             for row in rows
             for tile in row["tiles"]
-            if tile["condition"] in {"open", "half_open", "failing"}
+            if tile["condition"] in {"open", "forced", "half_open", "failing"}
         ],
         "is_fresh": not any(row["total"] or row["silent"] for row in rows),
         "entries": _latest(actor, environment.pk),

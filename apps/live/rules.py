@@ -6,7 +6,15 @@ from typing import Any, Protocol
 
 ERROR_RATE_BAD = 0.05  # the share of failures from which a tile calls for attention
 # Tiles and services are ordered by these, largest first; equals by name, so that nothing jumps.
-URGENCY = {"open": 5, "half_open": 4, "failing": 3, "unreported": 2, "closed": 1, "idle": 0}
+URGENCY = {
+    "open": 6,
+    "forced": 5,
+    "half_open": 4,
+    "failing": 3,
+    "unreported": 2,
+    "closed": 1,
+    "idle": 0,
+}
 
 
 class Cell(Protocol):
@@ -113,9 +121,14 @@ def _partial(cell: Cell) -> str:
 
 
 def condition(cell: Cell, *, is_reported: bool) -> str:
-    """What a cell comes to: "unreported" is nobody telling, "idle" is nobody calling."""
+    """What a cell comes to: "unreported" is nobody telling, "idle" is nobody calling.
+
+    "forced" is an operator's force-open: no call passes, whatever the breaker itself thinks.
+    """
     if not is_reported:
         return "unreported"
+    if cell.override == "force_open":
+        return "forced"
     if cell.state != "closed":
         return cell.state
     if cell.error_rate is not None and cell.error_rate >= ERROR_RATE_BAD:

@@ -58,6 +58,8 @@ class TestTiles:
         [
             (Cell(), "closed"),
             (Cell(state="open", states={"open": 1}), "open"),
+            (Cell(override="force_open"), "forced"),
+            (Cell(override="disabled"), "closed"),
             (Cell(state="half_open", states={"half_open": 1}), "half_open"),
             (Cell(error_rate=0.05), "failing"),
             (Cell(error_rate=0.0499), "closed"),

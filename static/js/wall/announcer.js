@@ -1,10 +1,10 @@
 // What changed between two frames, in words, for those who do not see the colours.
 
 const WORDS = {
-  open: "open", half_open: "half-open", closed: "closed", failing: "failing",
+  open: "open", forced: "forced open", half_open: "half-open", closed: "closed", failing: "failing",
   idle: "without traffic", unreported: "not reported",
 };
-const LOUD = new Set(["open", "half_open", "failing"]);
+const LOUD = new Set(["open", "forced", "half_open", "failing"]);
 const MOST = 3; // changes named one by one
 
 const conditions = (frame) =>
