@@ -1,6 +1,7 @@
 """What a process holds in memory: how it keeps up, and how little it asks the database."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -197,11 +198,13 @@ class TestLookups:
         refreshed(known)
         bad = [f"hf_{number:012d}_{'A' * 43}" for number in range(1_000)]
 
+        started = time.monotonic()
+
         with CaptureQueriesContext(connection) as asked:
             statuses = {get(known, token).status_code for token in bad}
 
         assert statuses == {401}
-        assert len(asked) <= 2 * PER_SECOND  # a second's worth, and what a slow run refills
+        assert len(asked) <= PER_SECOND * (time.monotonic() - started + 1)
 
     def test_one_bad_token_is_looked_up_once(self, known: State, where: Environment) -> None:
         refreshed(known)

@@ -24,6 +24,7 @@ ROUTES = ["/plain", "/unhurried", "/orders/", "/no/such/page", "/missing", "/ope
 
 SITE: dict[str, Any] = {
     "ROOT_URLCONF": "sdk.tests.contrib.shop",
+    "TEMPLATES": [],
     "MIDDLEWARE": ["holdfast.contrib.django.ReadOnlyMiddleware"],
     "DATABASE_ROUTERS": ["holdfast.contrib.django.ReadOnlyRouter"],
     "HOLDFAST": {
