@@ -7,9 +7,10 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from apps.core import outages, problems
 from apps.core.routes import route
 
+DOCS = SpectacularSwaggerView.as_view(url_name="schema", http_method_names=["get", "head"])
 API: list[URLPattern | URLResolver] = [
     route("schema", SpectacularAPIView.as_view(), name="schema"),
-    route("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    route("docs", DOCS, name="docs"),
     *(
         path("", include(f"apps.{app}.urls"))
         for app in (
@@ -32,5 +33,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("apps.console.urls")),
 ]
 
+handler400 = problems.bad_request
 handler404 = problems.not_found
 handler500 = outages.server_error

@@ -22,7 +22,7 @@ def triggers_present(
             found.append(
                 Error(
                     f"The audit log can be changed: trigger {', '.join(names)} is missing.",
-                    hint="Run `manage.py migrate`; it puts the triggers back.",
+                    hint="Run `manage.py migrate --skip-checks`; it puts the triggers back.",
                     id="holdfast.E101",
                 )
             )

@@ -1,6 +1,7 @@
 """Two web processes and a worker on PostgreSQL and Redis: news travels, and its loss heals."""
 
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -87,8 +88,7 @@ def test_a_change_through_one_process_reaches_streams_of_the_other_at_once(
             stream.event("changed")
             delays.append(time.monotonic() - answered)
 
-    assert sorted(delays)[-2] < 0.1
-    assert max(delays) < SLACK_SECONDS
+    assert statistics.median(delays) < SCAN_SECONDS / 4  # by news, long before a scan
 
 
 def test_a_revocation_through_one_process_cuts_streams_of_the_other(cluster: Cluster) -> None:
@@ -183,7 +183,7 @@ class TestWithoutRedis:
                 took = time.monotonic() - engaged
                 switch.end()
                 stream.event("changed")
-                return took < 0.1
+                return took < SCAN_SECONDS / 4
 
             eventually(lambda: is_quick() and is_quick() and is_quick(), within=30, what="quick")
 

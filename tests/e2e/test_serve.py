@@ -4,16 +4,20 @@ import json
 import os
 import resource
 import signal
+import socket
+import sqlite3
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
 import pytest
 
+from apps.delivery.state import SCAN_SECONDS
 from tests.e2e.doors import Listener, Switch
 from tests.e2e.processes import NOT_OURS, ROOT, Holdfast, eventually
 
@@ -35,7 +39,7 @@ def reader(server: Holdfast) -> str:
 
 
 class TestStream:
-    def test_a_flip_reaches_the_socket_within_100_ms(
+    def test_a_flip_reaches_the_socket_by_news_long_before_the_scan(
         self, server: Holdfast, operator: str, reader: str
     ) -> None:
         with (
@@ -51,7 +55,7 @@ class TestStream:
                 stream.event("changed")
                 delays.append(time.monotonic() - answered)
 
-        assert max(delays) < 0.1
+        assert statistics.median(delays) < SCAN_SECONDS / 4
 
     def test_bases_form_a_chain_that_ends_at_the_document(
         self, server: Holdfast, operator: str, reader: str
@@ -265,6 +269,29 @@ class TestStarting:
         assert f"HINT: {hint}" in done.stderr.replace("Unset ", "").replace("Set ", "")
         assert "Traceback" not in done.stderr
 
+    def test_a_port_that_is_taken_is_told_with_another_to_choose(self, tmp_path: Path) -> None:
+        taken = Holdfast(tmp_path)
+        with socket.create_server(("127.0.0.1", taken.port)):
+            done = serve_once(taken)
+
+        assert done.returncode == 1
+        assert f"Cannot listen on 127.0.0.1:{taken.port}" in done.stderr
+        assert "--port 9000" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_an_audit_log_that_could_be_changed_is_not_served(self, tmp_path: Path) -> None:
+        server = Holdfast(tmp_path)
+        with closing(sqlite3.connect(tmp_path / "holdfast.sqlite3")) as database:
+            database.execute("DROP TRIGGER audit_entry_no_update")
+
+        done = serve_once(server)
+        server.manage("migrate", "--skip-checks", "--verbosity", "0")
+
+        assert done.returncode == 1
+        assert "holdfast.E101" in done.stderr
+        assert "migrate --skip-checks" in done.stderr
+        server.manage("check", "--database", "default")
+
     def test_it_raises_the_limit_on_open_files_or_says_so(self, tmp_path: Path) -> None:
         hard = 1_024
         server = Holdfast(tmp_path)
@@ -280,6 +307,19 @@ class TestStarting:
 _RUN = (
     "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 )
+
+
+def serve_once(server: Holdfast) -> subprocess.CompletedProcess[str]:
+    """Start it where it must refuse; what it said."""
+    return subprocess.run(
+        [sys.executable, "manage.py", "serve", "--no-static", "--port", str(server.port)],
+        cwd=ROOT,
+        env=server._environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def _service(server: Holdfast, slug: str) -> str:

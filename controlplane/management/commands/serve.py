@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from typing import Any
 
 import uvicorn
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 
 GRACE_SECONDS = 10  # for requests that are under way when the server is told to stop
 FILES_WANTED = 65_536  # each stream is an open file
@@ -56,6 +58,8 @@ class Command(BaseCommand):
         parser.add_argument("--no-static", action="store_true", help="static files are in place")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self.check_database()
+        listening = listen(options["host"], options["port"])
         if not options["no_static"]:
             call_command("collectstatic", interactive=False, verbosity=0)
         if (files := raise_open_files()) < FEW_FILES:
@@ -78,7 +82,26 @@ class Command(BaseCommand):
         )
         sys.setswitchinterval(SWITCH_SECONDS)
         self.stdout.write(f"Holdfast is at http://{options['host']}:{options['port']}/")
-        Server(config).run()
+        Server(config).run(sockets=[listening])
+
+    def check_database(self) -> None:
+        """Refuse to serve what could be tampered with; a database that is away may come back."""
+        try:
+            self.check(databases=["default"])
+        except OperationalError as error:
+            self.stderr.write(f"The database does not answer yet: {error}")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket to serve on; raises CommandError if somebody else has it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise CommandError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. "
+            "Choose another port: --port 9000, or PORT=9000 make run."
+        ) from error
 
 
 def raise_open_files() -> int:
