@@ -51,7 +51,11 @@ IF_MATCH = OpenApiParameter(
     description='The ETag last read, such as "3".',
 )
 PAGE = [
-    OpenApiParameter("limit", OpenApiTypes.INT, description="Rows a page, 200 at most; 50."),
+    OpenApiParameter(
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+        description="Rows a page.",
+    ),
     OpenApiParameter("cursor", OpenApiTypes.STR, description="From `next` of the page before."),
 ]
 

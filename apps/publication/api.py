@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from apps.audit import rules as audit_rules
 from apps.core.actor import Actor
+from apps.core.api import Strict, query
 from apps.core.db import get_visible
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
@@ -70,6 +71,7 @@ class RevisionsView(APIView):
     @extend_schema(parameters=PAGE, responses=listed(RevisionOut))
     def get(self, request: Request) -> Response:
         """Everything published, newest first."""
+        query(Strict, request)
         rows = Revision.objects.visible_to(actor_of(request)).select_related("environment")
         return page_of(rows, RevisionOut, request, self)
 
