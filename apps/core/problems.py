@@ -1,18 +1,22 @@
 """Every refusal of the API as RFC 9457 `application/problem+json`."""
 
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
+from django.views.defaults import bad_request as bad_request_page
 from rest_framework import exceptions
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
-from apps.core.errors import DomainError, Stale
+from apps.core.errors import DomainError, Stale, TooLarge
 
 CONTENT_TYPE = "application/problem+json"
+MOST_ERRORS = 50  # of one answer, which must not outgrow its request
 
 
 def document(
@@ -51,8 +55,12 @@ def handler(error: Exception, context: dict[str, Any]) -> Response | None:
         problem = document(403, "forbidden", _("You may not do this."))
     elif isinstance(error, exceptions.APIException):
         problem, headers = _of_rest_framework(error)
+    elif isinstance(error, SuspiciousOperation):
+        problem = _of_suspicion(error)
     else:
         return None
+    if request := context.get("request"):  # whatever the route answers with when all is well
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), CONTENT_TYPE
     return Response(problem, problem["status"], headers=headers, content_type=CONTENT_TYPE)
 
 
@@ -68,12 +76,18 @@ def _of_rest_framework(error: exceptions.APIException) -> tuple[dict[str, Any], 
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = f"{wait:.0f}"
     if isinstance(error, exceptions.ValidationError):
-        errors = flatten(error.detail)
+        errors = dict(islice(flatten(error.detail).items(), MOST_ERRORS))
         detail = _("Some values are missing or not allowed; `errors` says which and why.")
         return document(error.status_code, "invalid", detail, errors=errors), headers
     codes = error.get_codes()
     code = codes if isinstance(codes, str) else "error"
     return document(error.status_code, code, str(error.detail)), headers
+
+
+def _of_suspicion(error: SuspiciousOperation) -> dict[str, Any]:
+    if isinstance(error, RequestDataTooBig):
+        return document(413, TooLarge.code, _("The body is over the limit."))
+    return document(400, "malformed", _("The request is malformed."))
 
 
 def flatten(detail: Any, path: str = "") -> dict[str, list[str]]:
@@ -99,3 +113,11 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
     if request.path.startswith("/api/"):
         return page(404, "not_found", _("There is nothing at this address."))
     return render(request, "404.html", status=404)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler of requests it cannot trust (host, form, size): the same two ways."""
+    if request.path.startswith("/api/") and isinstance(exception, SuspiciousOperation):
+        problem = _of_suspicion(exception)
+        return page(problem["status"], problem["code"], problem["detail"])
+    return bad_request_page(request, exception)

@@ -145,7 +145,7 @@ def _is_visible(asked: Asked, key: Key, place: Place) -> bool:
         return False
     if key.service is not None:
         return asked.service == key.service
-    return SLUG.match(asked.service) is not None
+    return SLUG.fullmatch(asked.service) is not None
 
 
 def _hints(asked: Asked, snapshot: Snapshot) -> dict[str, str]:

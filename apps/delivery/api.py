@@ -37,6 +37,7 @@ class PolicyView(APIView):
     authentication_classes = []  # `answer` checks the token, without a query
     permission_classes = [AllowAny]
     content_negotiation_class = WhateverTheyAccept
+    http_method_names = ["get", "head"]
 
     @extend_schema(
         operation_id="policies_retrieve",
