@@ -15,7 +15,6 @@ from holdfast.spec import PATTERNS, PRESETS
 from tests import make
 
 PREFIX = "api/v1/"
-WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 @dataclass(frozen=True, order=True)
@@ -49,9 +48,10 @@ def api_routes() -> list[Route]:
 def _routes(resolver: URLResolver) -> Iterator[Route]:
     for found in resolver.url_patterns:
         if isinstance(found, URLPattern):
-            view = found.callback.view_class  # type: ignore[attr-defined]  # all are classes
+            made = found.callback
+            view = made.view_class(**made.view_initkwargs)  # type: ignore[attr-defined]  # all are
             names = [name.upper() for name in view.http_method_names if hasattr(view, name)]
-            yield Route(str(found.pattern), tuple(name for name in names if name != "OPTIONS"))
+            yield Route(str(found.pattern), tuple(names))
         else:
             yield from _routes(found)
 
@@ -84,6 +84,7 @@ def rows_of_each_kind(environment: Environment) -> Rows:
     }
     ids = {
         "service": service.slug,
+        "dependency": dependency.slug,
         "service_id": service.pk,
         "dependency_id": dependency.pk,
         "environment_id": environment.pk,

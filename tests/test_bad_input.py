@@ -1,4 +1,4 @@
-"""Whatever comes in: refused in words, at every route, and nothing is written.
+"""Whatever a body holds: refused in words, at every route that takes one, and nothing is written.
 
 The routes come from the URL resolver, so a new one is held to this from its first day.
 """
@@ -6,26 +6,22 @@ The routes come from the URL resolver, so a new one is held to this from its fir
 import gzip
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pytest
-from django.apps import apps
-from django.http import HttpResponse
-from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
 
-from apps.telemetry import ingest
-from apps.telemetry.ingest import Ingest
-from tests import make
-from tests.routes import WRITES, Route, Rows, api_routes, rows_of_each_kind
+from tests.doors import Doors, everything, kinds, open_doors, problems
+from tests.routes import Route, api_routes
 
 MiB = 1024 * 1024
-ROUTES = api_routes()
-READS = [route for route in ROUTES if "GET" in route.methods]
 BODIES = [
-    (route, method) for route in ROUTES for method in route.methods if method in WRITES - {"DELETE"}
+    (route, method)
+    for route in api_routes()
+    for method in route.methods
+    if method in {"POST", "PUT", "PATCH"}
 ]
-OPEN = {"docs", "schema", "schema/policy.json", "health/live", "health/ready"}
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "INVENTED")
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,8 @@ BAD = {
     "nested deep and closed": Bad(b'{"value": %s%s}' % (b"[" * 400_000, b"]" * 400_000)),
     "thousands of unknown fields": Bad(json.dumps({str(n): 0 for n in range(80_000)}).encode()),
     "endless lists": Bad(
-        b'{"scopes": [%s], "dependencies": [%s]}' % (b"{}," * 200_000 + b"0", b"0," * 200_000 + b"0")
+        b'{"scopes": [%s], "dependencies": [%s]}'
+        % (b"{}," * 200_000 + b"0", b"0," * 200_000 + b"0")
     ),
     "an empty name": Bad(b'{"": 1}'),
     "over the limit": Bad(b" " * MiB + b"{}", 413),
@@ -81,73 +78,9 @@ BAD = {
 }
 
 
-@dataclass(frozen=True)
-class Doors:
-    """The API of one environment, for somebody who may do everything."""
-
-    rows: Rows
-    api: Client
-    token: str
-    person: Client  # a superuser's: no token may change environments
-
-    def send(
-        self,
-        route: Route,
-        method: str,
-        *,
-        content: bytes = b"",
-        content_type: str = "application/json",
-        query: str = "",
-        suffix: str = "",
-        **headers: Any,
-    ) -> HttpResponse:
-        is_system = route.pattern.startswith("environments")
-        own = {} if is_system else {"Authorization": f"Bearer {self.token}"}
-        return self._client(is_system).generic(
-            method,
-            self.path(route) + suffix + query,
-            content,
-            content_type,
-            headers=own | headers,
-        )
-
-    def _client(self, is_system: bool) -> Client:
-        return self.person if is_system else self.api
-
-    def path(self, route: Route) -> str:
-        names = [name for _converter, name in route.parameters]
-        return route.path(self.rows.found_by(route.pattern, names))
-
-
 @pytest.fixture
 def doors(db: None, monkeypatch: pytest.MonkeyPatch) -> Doors:
-    monkeypatch.setattr(ingest, "current", Ingest())
-    environment = make.environment()
-    _token, text = make.token(environment)
-    doors = Doors(rows_of_each_kind(environment), Client(), text, make.browser())
-    doors.send(ROUTES[0], "GET")  # a token's first use is written down
-    return doors
-
-
-def everything() -> dict[str, list[Any]]:
-    """Every row of every table."""
-    return {
-        model._meta.label: sorted(map(repr, model._default_manager.values_list()))
-        for model in apps.get_models()
-    } | {"reports that wait": [len(ingest.current)]}
-
-
-def refusals(answers: dict[str, HttpResponse]) -> dict[str, tuple[int, str]]:
-    """Status and kind of each answer."""
-    return {
-        name: (answer.status_code, answer.headers.get("Content-Type", ""))
-        for name, answer in answers.items()
-    }
-
-
-def problems(names: Any, status: int) -> dict[str, tuple[int, str]]:
-    """What `refusals` is if all are problems of that status."""
-    return dict.fromkeys(names, (status, "application/problem+json"))
+    return open_doors(monkeypatch)
 
 
 class TestBodies:
@@ -166,5 +99,98 @@ class TestBodies:
             for route, method in BODIES
         }
 
-        assert refusals(answers) == problems(answers, bad.status)
+        assert kinds(answers) == problems(answers, bad.status)
         assert everything() == before
+
+
+@dataclass(frozen=True)
+class Field:
+    """A member of a body, as OpenAPI describes it."""
+
+    route: Route
+    method: str
+    name: str
+    schema: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.route}: {self.name}"
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        if {"minimum", "maximum"} <= self.schema.keys():
+            return self.schema["minimum"], self.schema["maximum"]
+        return None
+
+    @property
+    def wrong(self) -> Any:
+        """A value of a type it does not take; nested, unless it is an object itself."""
+        is_object = self.name in {"settings", "requests", "resources"}
+        return "text" if is_object else {"wrong": ["type"]}
+
+
+@cache
+def fields() -> list[Field]:
+    document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]  # untyped library
+    return [
+        Field(route, method, name, schema)
+        for route, method in BODIES
+        for name, schema in members(document, route, method).items()
+    ]
+
+
+def members(document: dict[str, Any], route: Route, method: str) -> dict[str, dict[str, Any]]:
+    """The members of the body of an operation, without those that take any JSON."""
+    path = route.path({name: f"{{{name}}}" for _converter, name in route.parameters})
+    body = document["paths"][path][method.lower()]["requestBody"]
+    shape = body["content"]["application/json"]["schema"]
+    if "$ref" in shape:
+        shape = document["components"]["schemas"][shape["$ref"].rpartition("/")[2]]
+    found: dict[str, dict[str, Any]] = shape["properties"]
+    return {name: schema for name, schema in found.items() if name != "value"}
+
+
+class TestFields:
+    def test_an_unknown_field_is_refused_by_name(self, doors: Doors) -> None:
+        refused = {
+            f"{method} {route}": doors.refusal(route, method, {"no_such_field": 1})
+            for route, method in BODIES
+            if route.pattern != "reports"  # servers take what newer SDKs say besides
+        }
+
+        named = {name: " ".join(errors) for name, errors in refused.items()}
+        assert named == dict.fromkeys(refused, "no_such_field")
+
+    def test_the_wrong_type_is_refused_by_the_fields_name(self, doors: Doors) -> None:
+        before = everything()
+
+        refused = {
+            str(field): doors.refusal(field.route, field.method, {field.name: field.wrong})
+            for field in fields()
+        }
+
+        named = {name: has_one_under(name.rpartition(" ")[2], refused[name]) for name in refused}
+        assert named == dict.fromkeys(refused, True)
+        assert everything() == before
+
+    def test_a_number_out_of_bounds_is_told_the_range(self, doors: Doors) -> None:
+        bounded = [(field, field.bounds) for field in fields() if field.route.pattern != "reports"]
+
+        told = {
+            (str(field), number): doors.refusal(field.route, field.method, {field.name: number})
+            for field, bounds in bounded
+            if bounds
+            for number in (bounds[0] - 1, bounds[1] + 1)
+        }
+        texts = {
+            (str(field), number): [f"Must be from {bounds[0]} to {bounds[1]}."]
+            for field, bounds in bounded
+            if bounds
+            for number in (bounds[0] - 1, bounds[1] + 1)
+        }
+
+        assert told
+        assert {case: told[case].get(case[0].rpartition(" ")[2]) for case in told} == texts
+
+
+def has_one_under(name: str, errors: dict[str, list[str]]) -> bool:
+    return any(path.partition(".")[0].partition("[")[0] == name for path in errors)

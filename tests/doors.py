@@ -1,0 +1,108 @@
+"""Requests to every route of the API, and what is compared of the answers."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.http import HttpResponse
+from django.test import Client
+
+from apps.telemetry import ingest
+from apps.telemetry.ingest import Ingest
+from tests import make
+from tests.routes import Route, Rows, default_settings, rows_of_each_kind
+
+PROBLEM = "application/problem+json"
+REASON = {"reason": "x"}
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The API of one environment, for somebody who may do everything."""
+
+    rows: Rows
+    client: Client
+    token: str
+    person: Client  # a superuser's: no token may change environments
+
+    def send(
+        self,
+        route: Route,
+        method: str,
+        *,
+        content: bytes = b"",
+        content_type: str = "application/json",
+        path: str = "",
+        **headers: Any,
+    ) -> HttpResponse:
+        is_system = route.pattern.startswith("environments")
+        own = {} if is_system else {"Authorization": f"Bearer {self.token}"}
+        return (self.person if is_system else self.client).generic(
+            method, path or self.path(route), content, content_type, headers=own | headers
+        )
+
+    def refusal(self, route: Route, method: str, body: Any) -> dict[str, list[str]]:
+        """The errors by field with which a body is refused."""
+        content = json.dumps(body).encode()
+        answer = self.send(route, method, content=content, **{"If-Match": '"1"'})
+        assert answer.status_code == 400, (method, route, answer.content)
+        errors: dict[str, list[str]] = json.loads(answer.content).get("errors", {})
+        return errors
+
+    def path(self, route: Route) -> str:
+        """The address at which the route finds its row."""
+        names = [name for _converter, name in route.parameters]
+        return route.path(self.rows.found_by(route.pattern, names))
+
+    def sound_body(self, route: Route) -> bytes:
+        """A body there is nothing wrong with, for routes that change a row."""
+        bodies: dict[str, Any] = {
+            f"configs/{pattern}/<int:config_id>": {"settings": settings}
+            for pattern, settings in default_settings().items()
+        } | {
+            "environments/<int:environment_id>": {"name": "x"},
+            "services/<int:service_id>": {"owner": "x"},
+            "dependencies/<int:dependency_id>": {"description": "x"},
+            "presets/<str:name>/apply": {"dependency": self.rows.ids["dependency"]},
+        }
+        return json.dumps(bodies.get(route.pattern, REASON)).encode()
+
+
+def open_doors(monkeypatch: pytest.MonkeyPatch) -> Doors:
+    """A new environment's, in a process that has accepted no report yet."""
+    monkeypatch.setattr(ingest, "current", Ingest())
+    environment = make.environment()
+    _token, text = make.token(environment)
+    doors = Doors(rows_of_each_kind(environment), Client(), text, make.browser())
+    doors.send(Route("services", ("GET",)), "GET")  # the token's first use is written down
+    return doors
+
+
+def everything() -> dict[str, list[Any]]:
+    """Every row of every table, and what waits to become one."""
+    return {
+        model._meta.label: sorted(map(repr, model._default_manager.values_list()))
+        for model in apps.get_models()
+    } | {"reports": [len(ingest.current)]}
+
+
+Kind = tuple[int, str, int | None]
+
+
+def kinds(answers: dict[str, HttpResponse]) -> dict[str, Kind]:
+    """Status and content type of each answer; of a problem also the status it names."""
+    return {name: kind_of(answer) for name, answer in answers.items()}
+
+
+def kind_of(answer: HttpResponse) -> Kind:
+    content_type = answer.headers.get("Content-Type", "")
+    named = json.loads(answer.content)["status"] if content_type == PROBLEM else None
+    return answer.status_code, content_type, named
+
+
+def problems(names: Iterable[str], status: int) -> dict[str, Kind]:
+    """What `kinds` is if all are problems of that status."""
+    return dict.fromkeys(names, (status, PROBLEM, status))
