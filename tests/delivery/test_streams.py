@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
 
 from apps.accounts import services as accounts
 from apps.accounts.models import ApiToken
@@ -137,6 +138,7 @@ async def opened(known: State, **settings: float) -> AsyncIterator[World]:
         for task in world.tasks:
             task.cancel()
         await asyncio.gather(*world.tasks, return_exceptions=True)
+        await sync_to_async(connections.close_all)()  # of the thread that did the database's work
 
 
 class TestGreeting:
