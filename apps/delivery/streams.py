@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 PATH = re.compile(r"^/api/v1/policies/(?P<service>[^/]+)/stream/?$")
 MOST_STREAMS = 5  # of one token and instance
+MOST_OF_TOKEN = 2_000  # in this process, whatever instances it names: names can be made up
 SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
 CUT_SECONDS = 1.5  # after its goodbye a stream has so long to end
 DRAIN_SECONDS = 5.0
@@ -96,6 +97,7 @@ class Streams:
         self._max_age = max_age_seconds
         self._by_document: dict[Watched, set[Stream]] = defaultdict(set)
         self._slots: Counter[Slot] = Counter()
+        self._tokens: Counter[str] = Counter()  # streams by selector
         self._frame: tuple[tuple[str, str, float], bytes] = (("", "", 0.0), b"")
         self._stop_listening: Callable[[], None] | None = None
 
@@ -133,16 +135,25 @@ class Streams:
             await _reply(send, admitted)
             return
         slot = (admitted.key.selector, _instance(headers))
-        if self._slots[slot] >= MOST_STREAMS:
+        if self._is_full(slot):
             await _reply(send, too_many())
             return
-        self._slots[slot] += 1
+        self._count(slot, 1)
         try:
             await self._serve(asked, admitted, headers.get("last-event-id", ""), receive, send)
         finally:
-            self._slots[slot] -= 1
-            if not self._slots[slot]:
-                del self._slots[slot]
+            self._count(slot, -1)
+
+    def _is_full(self, slot: Slot) -> bool:
+        return self._slots[slot] >= MOST_STREAMS or self._tokens[slot[0]] >= MOST_OF_TOKEN
+
+    def _count(self, slot: Slot, change: int) -> None:
+        self._slots[slot] += change
+        self._tokens[slot[0]] += change
+        if not self._slots[slot]:
+            del self._slots[slot]
+        if not self._tokens[slot[0]]:
+            del self._tokens[slot[0]]
 
     # --- who may ----------------------------------------------------------------------------
 
@@ -279,7 +290,8 @@ def is_allowed_host(host: str) -> bool:
 
 
 def too_many() -> Answer:
-    text = _("This instance has %(most)d streams open already.") % {"most": MOST_STREAMS}
+    text = _("This instance has %(most)d streams open already, or its token %(all)d.")
+    text %= {"most": MOST_STREAMS, "all": MOST_OF_TOKEN}
     return refusal(429, "too_many_streams", text, **{"Retry-After": "15"})
 
 
@@ -289,8 +301,14 @@ def draining() -> Answer:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Header values by lower-case name; of a repeated header the last counts."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    """Header values by lower-case name. A repeated header is joined, as Django does: two tokens or
+    hosts are then none, whichever of them a proxy has looked at.
+    """
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
 
 
 def _asked(scope: Scope, headers: dict[str, str]) -> Asked:

@@ -52,7 +52,7 @@ class ReportsGate:
         self._bearer_of = bearer_of
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         bearer = self._bearer_of(headers.get(b"authorization", ""))
         if bearer is None or not _is_plain(scope, headers) or SCOPE not in bearer.scopes:
             await self._django(scope, receive, send)
@@ -63,6 +63,15 @@ class ReportsGate:
             await self._django(scope, _again(messages, receive), send)
             return
         await _accept(send)
+
+
+def _headers(scope: MutableMapping[str, Any]) -> dict[bytes, str]:
+    """By lower-case name; what is repeated is joined, as Django does, and so is not plain."""
+    found: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        text, before = value.decode("latin-1"), found.get(name.lower())
+        found[name.lower()] = text if before is None else f"{before},{text}"
+    return found
 
 
 def _is_plain(scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> bool:

@@ -15,6 +15,7 @@ from django.db import connections
 from apps.accounts import services as accounts
 from apps.accounts.models import ApiToken
 from apps.core import clock
+from apps.delivery import streams
 from apps.delivery.state import State
 from apps.delivery.streams import Stream, Streams
 from apps.fleet.models import Environment
@@ -378,3 +379,21 @@ class TestLimits:
             clients = [await world.connect(headers=odd[number % 2]) for number in range(6)]
 
         assert [client.status for client in clients] == [200] * 5 + [429]
+
+    async def test_made_up_instances_do_not_get_round_it(
+        self, known: State, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streams, "MOST_OF_TOKEN", 8)
+
+        async with opened(known) as world:
+            clients = [
+                await world.connect(headers={"holdfast-instance": f"made-up-{number}"})
+                for number in range(9)
+            ]
+            clients[0].leave()
+            await world.tasks[0]
+            again = await world.connect(headers={"holdfast-instance": "made-up-10"})
+
+        assert [client.status for client in clients] == [200] * 8 + [429]
+        assert again.status == 200
+        assert not world.streams._tokens
