@@ -15,6 +15,7 @@ from apps.accounts.models import ApiToken, Membership, User
 from apps.core import clock
 from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, actor_of, column
+from apps.core.forms import NamedChoice
 from apps.fleet.models import Environment, Service
 
 admin.site.unregister(Group)  # roles are memberships; Django's groups grant nothing here
@@ -59,16 +60,9 @@ class GrantForm(RoleForm):
     field_order = ("user", "environment")
 
 
-class ServiceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic in the stubs only
-    """A service by environment and name."""
-
-    def label_from_instance(self, obj: Any) -> str:
-        return f"{obj.environment} · {obj}"
-
-
 class NewTokenForm(GuardedForm):
     environment = _environment_field()
-    service = ServiceChoice(
+    service = NamedChoice(
         label=gettext_lazy("Service"),
         queryset=Service.objects.select_related("environment").order_by(
             "environment__slug", "slug"

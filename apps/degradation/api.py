@@ -14,6 +14,7 @@ from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.api import Number, Strict, Whole, if_match, query, respond, valid
 from apps.core.db import get_visible
+from apps.core.leases import LONGEST_LEASE, LONGEST_REASON, SHORTEST_LEASE, lease_of
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
 from apps.core.schema import IF_MATCH, PAGE
@@ -59,7 +60,7 @@ class FlagPatch(Strict):
     percentage = Number(min_value=0, max_value=100, required=False)
     on_stale = serializers.ChoiceField(Flag.OnStale.choices, required=False)
     reason = serializers.CharField(
-        max_length=rules.LONGEST_REASON,
+        max_length=LONGEST_REASON,
         required=False,
         allow_blank=True,
         help_text="Required while the flag is engaged.",
@@ -68,8 +69,8 @@ class FlagPatch(Strict):
 
 def _lease_field() -> Whole:
     return Whole(
-        min_value=int(rules.SHORTEST_LEASE.total_seconds()),
-        max_value=int(rules.LONGEST_LEASE.total_seconds()),
+        min_value=int(SHORTEST_LEASE.total_seconds()),
+        max_value=int(LONGEST_LEASE.total_seconds()),
         allow_null=True,
         required=False,
         help_text="null: until somebody ends it. Without: 1800 for read-only, null for others.",
@@ -77,13 +78,13 @@ def _lease_field() -> Whole:
 
 
 class EngageIn(Strict):
-    reason = serializers.CharField(max_length=rules.LONGEST_REASON)
+    reason = serializers.CharField(max_length=LONGEST_REASON)
     lease_seconds = _lease_field()
 
 
 class ExtendIn(Strict):
     reason = serializers.CharField(
-        max_length=rules.LONGEST_REASON,
+        max_length=LONGEST_REASON,
         default="",
         allow_blank=True,
         help_text="Without: the reason it was engaged for.",
@@ -92,7 +93,7 @@ class ExtendIn(Strict):
 
 
 class EndIn(Strict):
-    reason = serializers.CharField(max_length=rules.LONGEST_REASON)
+    reason = serializers.CharField(max_length=LONGEST_REASON)
 
 
 class FlagQuery(Strict):
@@ -117,10 +118,7 @@ class ImpactOut(serializers.Serializer[selectors.Impact]):
 
 def _lease(body: dict[str, Any], kind: str) -> timedelta | None:
     """The lease the caller chose, else the one of this kind."""
-    if "lease_seconds" not in body:
-        return rules.default_lease(kind)
-    seconds = body["lease_seconds"]
-    return None if seconds is None else timedelta(seconds=seconds)
+    return lease_of(body) if "lease_seconds" in body else rules.default_lease(kind)
 
 
 def _visible(actor: Actor) -> QuerySet[Flag]:

@@ -6,12 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from apps.core.errors import RuleBroken
+from apps.core.leases import DEFAULT_LEASE
 from holdfast.spec import clean_flag
 
-DEFAULT_LEASE = timedelta(minutes=30)  # of read-only mode, unless somebody chooses
-SHORTEST_LEASE = timedelta(seconds=60)
-LONGEST_LEASE = timedelta(days=7)
-LONGEST_REASON = 500
 LARGEST_VALUE = 16_384  # bytes of JSON: every document of the scope carries it
 READ_ONLY_KEY = "read-only"  # of the flag that "Engage read-only" makes
 
@@ -21,29 +18,6 @@ Errors = dict[str, list[str]]
 def default_lease(kind: str) -> timedelta | None:
     """The lease when nobody chose one; None: until somebody ends it."""
     return DEFAULT_LEASE if kind == "read_only" else None
-
-
-def check_switch(reason: str, lease: timedelta | None = None) -> None:
-    """Raises RuleBroken unless there is a reason and `lease` is between a minute and a week."""
-    errors = _reason_errors(reason)
-    if lease is not None and not SHORTEST_LEASE <= lease <= LONGEST_LEASE:
-        errors["lease_seconds"] = ["A lease is between 60 seconds and 7 days (604,800 seconds)."]
-    if errors:
-        raise RuleBroken("The flag was not switched.", errors=errors)
-
-
-def check_reason(reason: str) -> None:
-    """Raises RuleBroken without a reason people can read."""
-    if errors := _reason_errors(reason):
-        raise RuleBroken("Say why.", errors=errors)
-
-
-def _reason_errors(reason: str) -> Errors:
-    if not reason.strip():
-        return {"reason": ["Say why: it is shown to everybody and kept in the audit log."]}
-    if len(reason) > LONGEST_REASON or "\0" in reason:
-        return {"reason": [f"A reason has at most {LONGEST_REASON} characters, and no NUL."]}
-    return {}
 
 
 def check_flag(entry: Mapping[str, Any]) -> None:

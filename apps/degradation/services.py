@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
-from apps.core import clock
+from apps.core import clock, leases
 from apps.core.actor import Actor, automation
 from apps.core.db import get_visible, swap
 from apps.core.errors import Conflict, Forbidden, RuleBroken, Stale
@@ -66,7 +66,7 @@ def update_flag(
     flag = _flag(flag_id, actor)
     _check_settings(flag.environment_id, {**flag.body(), **changes}, changes)
     if flag.enabled:
-        rules.check_reason(reason)
+        leases.check_reason(reason)
     before = flag.as_audited()
     swap(flag, version=version, **changes)
     revision = _publish(flag, actor, reason) if flag.enabled else None
@@ -109,7 +109,7 @@ def extend_flag(
     if not flag.is_engaged:
         raise Conflict(_("This flag is not engaged, so there is no lease to extend: engage it."))
     reason = reason or flag.reason
-    rules.check_switch(reason, lease)
+    leases.check_switch(reason, lease)
     before = flag.as_audited()
     swap(flag, version=version, expires_at=clock.after(lease))
     revision = _publish(flag, actor, reason)
@@ -127,7 +127,7 @@ def end_flag(flag_id: int, *, version: int | None, reason: str, actor: Actor) ->
         Conflict: it is not engaged.
     """
     flag = _flag(flag_id, actor)
-    rules.check_reason(reason)
+    leases.check_reason(reason)
     _check_version(flag, version)
     if not flag.enabled:
         raise Conflict(_("This flag is not engaged."))
@@ -284,7 +284,7 @@ def _engage(
     flag: Flag, version: int | None, lease: timedelta | None, reason: str, actor: Actor
 ) -> tuple[dict[str, Any], Revision]:
     """Swap and publish; returns the state before and the revision."""
-    rules.check_switch(reason, lease)
+    leases.check_switch(reason, lease)
     _check_version(flag, version)
     if flag.is_engaged:
         raise Conflict(_("This flag is engaged already: extend its lease, or end it first."))

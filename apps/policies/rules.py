@@ -2,12 +2,10 @@
 
 import json
 from collections.abc import Container, Iterable, Mapping
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from apps.core.errors import NotFound, RuleBroken
 from holdfast.spec import (
-    OVERRIDE_LEASE_SECONDS,
     OVERRIDE_MODES,
     PATTERNS,
     Problem,
@@ -15,10 +13,6 @@ from holdfast.spec import (
     clean_pattern,
 )
 
-DEFAULT_LEASE = timedelta(seconds=OVERRIDE_LEASE_SECONDS)
-SHORTEST_LEASE = timedelta(seconds=60)
-LONGEST_LEASE = timedelta(days=7)
-LONGEST_REASON = 500
 LARGEST_SETTINGS = 65_536  # bytes of JSON of one row: every document of the scope carries it
 MOST_NAMED = 5  # calls a refusal names; it counts the rest
 
@@ -138,35 +132,6 @@ def check_mode(mode: str) -> None:
     if mode not in OVERRIDE_MODES:
         text = f"It must be one of {', '.join(OVERRIDE_MODES)}."
         raise RuleBroken("There is no such mode.", errors={"mode": [text]})
-
-
-def check_switch(reason: str, lease: timedelta | None) -> None:
-    """Raises RuleBroken unless there is a reason and `lease` is between a minute and a week."""
-    errors = _reason_errors(reason)
-    if lease is not None and not SHORTEST_LEASE <= lease <= LONGEST_LEASE:
-        errors["lease_seconds"] = ["A lease is between 60 seconds and 7 days (604,800 seconds)."]
-    if errors:
-        raise RuleBroken("The override was not set.", errors=errors)
-
-
-def check_reason(reason: str) -> None:
-    """Raises RuleBroken without a reason people can read."""
-    if errors := _reason_errors(reason):
-        raise RuleBroken("Say why.", errors=errors)
-
-
-def check_note(reason: str) -> None:
-    """Raises RuleBroken for a reason that cannot be kept; none at all is allowed here."""
-    if reason:
-        check_reason(reason)
-
-
-def _reason_errors(reason: str) -> Errors:
-    if not reason.strip():
-        return {"reason": ["Say why: it is shown to everybody and kept in the audit log."]}
-    if len(reason) > LONGEST_REASON or "\0" in reason:
-        return {"reason": [f"A reason has at most {LONGEST_REASON} characters, and no NUL."]}
-    return {}
 
 
 def pattern_of(name: str, known: Iterable[str]) -> str:

@@ -10,16 +10,15 @@ from django.utils.translation import gettext_lazy, ngettext
 from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column, json_text
+from apps.core.forms import UNTIL_ENDED
 from apps.degradation import selectors, services
 from apps.degradation.admin.forms import (
-    UNTIL_ENDED,
     EndForm,
     EngageForm,
     ExtendForm,
     FlagSettingsForm,
     NewFlagForm,
     ReadOnlyForm,
-    lease_of,
 )
 from apps.degradation.models import Flag
 from apps.fleet.models import Environment
@@ -29,7 +28,7 @@ def _engage(flag: Flag, *, actor: Actor, version: int | None, values: dict[str, 
     return services.engage_flag(
         flag.pk,
         version=version,
-        lease=lease_of(values["lease"]),
+        lease=values["lease"],
         reason=values["reason"],
         actor=actor,
     )
@@ -39,7 +38,7 @@ def _extend(flag: Flag, *, actor: Actor, version: int | None, values: dict[str, 
     return services.extend_flag(
         flag.pk,
         version=version,
-        lease=lease_of(values["lease"]),
+        lease=values["lease"],
         reason=values["reason"],
         actor=actor,
     )
@@ -74,7 +73,7 @@ def _create(*, actor: Actor, values: dict[str, Any]) -> Flag:
 def _switch_read_only(*, actor: Actor, values: dict[str, Any]) -> Flag:
     return services.switch_read_only(
         service=values["service"],
-        lease=lease_of(values["lease"]),
+        lease=values["lease"],
         reason=values["reason"],
         actor=actor,
     )
@@ -195,7 +194,7 @@ class FlagAdmin(GuardedModelAdmin):
             dangerous=True,
             icon="lock",
             offered=_is_off,
-            initial=lambda flag: {"lease": "1800" if flag.kind == "read_only" else UNTIL_ENDED},
+            initial=lambda flag: {} if flag.kind == "read_only" else {"lease": UNTIL_ENDED},
             facts=_facts,
         ),
         "end": Change(

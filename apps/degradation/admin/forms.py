@@ -1,6 +1,5 @@
 """What people fill in to switch or change a flag."""
 
-from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -8,70 +7,27 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.admin import GuardedForm, StrictJSONField
-from apps.degradation import rules
+from apps.core.forms import LeaseField, NamedChoice, reason_field
 from apps.degradation.models import Flag
 from apps.fleet.models import Environment, Service
-
-UNTIL_ENDED = "0"
-LEASES = [
-    ("900", gettext_lazy("15 minutes")),
-    ("1800", gettext_lazy("30 minutes")),
-    ("3600", gettext_lazy("1 hour")),
-    ("14400", gettext_lazy("4 hours")),
-    (UNTIL_ENDED, gettext_lazy("until I end it")),
-]
-
-
-def lease_of(text: str) -> timedelta | None:
-    return None if text == UNTIL_ENDED else timedelta(seconds=int(text))
-
-
-class LeaseField(forms.ChoiceField):
-    """How long a switch holds by itself; `lease_of` reads it."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            label=gettext_lazy("Ends by itself after"),
-            choices=LEASES,
-            widget=forms.RadioSelect,
-            initial="1800",
-            help_text=gettext_lazy("Services end it on their own clocks, even without Holdfast."),
-        )
-
-
-def _reason_field(*, required: bool = True) -> forms.CharField:
-    return forms.CharField(
-        label=gettext_lazy("Reason"),
-        max_length=rules.LONGEST_REASON,
-        required=required,
-        widget=forms.TextInput(attrs={"placeholder": gettext_lazy("primary failing over")}),
-        help_text=gettext_lazy("Shown on the wall and kept in the audit log."),
-    )
 
 
 class EngageForm(GuardedForm):
     lease = LeaseField()
-    reason = _reason_field()
+    reason = reason_field()
 
 
 class ExtendForm(GuardedForm):
     lease = LeaseField()
-    reason = _reason_field(required=False)
+    reason = reason_field(required=False)
 
 
 class EndForm(GuardedForm):
-    reason = _reason_field()
+    reason = reason_field()
 
 
-class ServiceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic in the stubs only
-    """A service by environment and name."""
-
-    def label_from_instance(self, obj: Any) -> str:
-        return f"{obj.environment} · {obj}"
-
-
-def _service_field() -> ServiceChoice:
-    return ServiceChoice(
+def _service_field() -> NamedChoice:
+    return NamedChoice(
         label=gettext_lazy("Service"),
         queryset=Service.objects.select_related("environment").order_by(
             "environment__slug", "slug"
@@ -99,7 +55,7 @@ class ScopeForm(GuardedForm):
 
 class ReadOnlyForm(ScopeForm):
     lease = LeaseField()
-    reason = _reason_field()
+    reason = reason_field()
 
 
 class SettingsForm(GuardedForm):
@@ -143,4 +99,4 @@ class NewFlagForm(ScopeForm, SettingsForm):
 
 
 class FlagSettingsForm(SettingsForm):
-    reason = _reason_field(required=False)
+    reason = reason_field(required=False)

@@ -9,13 +9,13 @@ from django.utils.translation import gettext_lazy
 
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
+from apps.core.forms import reason_field
 from apps.policies import selectors, services
 from apps.policies.admin.fields import (
     OptionalReasonForm,
     dependency_field,
     environment_field,
     field_of,
-    reason_field,
     service_field,
     show_inherited,
     shown,

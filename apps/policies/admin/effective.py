@@ -15,9 +15,10 @@ from django.utils.translation import gettext_lazy
 from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedModelAdmin, column
+from apps.core.forms import reason_field
 from apps.fleet.models import Usage
 from apps.policies import rules, selectors, services
-from apps.policies.admin.fields import DependencyForm, reason_field, shown
+from apps.policies.admin.fields import DependencyForm, shown
 from apps.policies.admin.tables import settings_table
 from apps.policies.models import CONFIGS, Config, Override, Scope, ServicePolicy
 from holdfast.spec import PATTERNS, PRESETS, Preset, setting

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.admin import GuardedForm, StrictJSONField, json_text
+from apps.core.forms import NamedChoice, reason_field
 from apps.fleet.models import Dependency, Environment, Service
 from apps.policies import rules
 from apps.policies.selectors import EffectiveValue
@@ -145,13 +146,6 @@ def show_inherited(field: forms.Field, value: EffectiveValue) -> None:
         field.widget.attrs["placeholder"] = f"{text} ({source})"
 
 
-class NamedChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic in the stubs only
-    """A service or dependency by environment and name."""
-
-    def label_from_instance(self, obj: Any) -> str:
-        return f"{obj.environment} · {obj}"
-
-
 def environment_field() -> forms.Field:
     return forms.ModelChoiceField(
         label=gettext_lazy("Environment"), queryset=Environment.objects.order_by("slug")
@@ -176,16 +170,6 @@ def service_field() -> NamedChoice:
         queryset=rows.order_by("environment__slug", "slug"),
         required=False,
         empty_label=gettext_lazy("every service of the environment"),
-    )
-
-
-def reason_field(*, required: bool = True) -> forms.CharField:
-    return forms.CharField(
-        label=gettext_lazy("Reason"),
-        max_length=rules.LONGEST_REASON,
-        required=required,
-        widget=forms.TextInput,
-        help_text=gettext_lazy("Shown with the revision and kept in the audit log."),
     )
 
 

@@ -1,6 +1,5 @@
 """Overrides in the console: force a breaker open or closed, extend, end."""
 
-from datetime import timedelta
 from typing import Any, ClassVar
 
 from django import forms
@@ -12,35 +11,10 @@ from django.utils.translation import gettext_lazy, ngettext
 from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
+from apps.core.forms import LeaseField, reason_field
 from apps.policies import selectors, services
-from apps.policies.admin.fields import DependencyForm, ReasonForm, reason_field
+from apps.policies.admin.fields import DependencyForm, ReasonForm
 from apps.policies.models import Override, Scope
-
-UNTIL_ENDED = "0"
-LEASES = [
-    ("900", gettext_lazy("15 minutes")),
-    ("1800", gettext_lazy("30 minutes")),
-    ("3600", gettext_lazy("1 hour")),
-    ("14400", gettext_lazy("4 hours")),
-    (UNTIL_ENDED, gettext_lazy("until I end it")),
-]
-
-
-def _lease(text: str) -> timedelta | None:
-    return None if text == UNTIL_ENDED else timedelta(seconds=int(text))
-
-
-class LeaseField(forms.ChoiceField):
-    """How long an override holds by itself; `_lease` reads it."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            label=gettext_lazy("Ends by itself after"),
-            choices=LEASES,
-            widget=forms.RadioSelect,
-            initial="1800",
-            help_text=gettext_lazy("Services end it on their own clocks, even without Holdfast."),
-        )
 
 
 class EngageForm(DependencyForm):
@@ -60,7 +34,7 @@ def _engage(*, actor: Actor, values: dict[str, Any]) -> Override:
     return services.engage_override(
         values["mode"],
         scope=Scope(values["environment"].pk, values["dependency"], values["service"]),
-        lease=_lease(values["lease"]),
+        lease=values["lease"],
         reason=values["reason"],
         actor=actor,
     )
@@ -72,7 +46,7 @@ def _extend(
     return services.extend_override(
         row.pk,
         version=version,
-        lease=_lease(values["lease"]),
+        lease=values["lease"],
         reason=values["reason"],
         actor=actor,
     )

@@ -13,9 +13,10 @@ from rest_framework.views import APIView
 from apps.core.api import Strict, respond, valid
 from apps.core.db import get_visible
 from apps.core.errors import NotFound
+from apps.core.leases import LONGEST_REASON
 from apps.core.permissions import actor_of, requires
 from apps.fleet.models import SLUG, Service
-from apps.policies import rules, selectors, services
+from apps.policies import selectors, services
 from apps.policies.models import Override
 from apps.publication.models import Revision
 from holdfast.spec import json_schema
@@ -56,7 +57,7 @@ class EffectiveOut(serializers.Serializer[Any]):
 
 
 class RollbackIn(Strict):
-    reason = serializers.CharField(max_length=rules.LONGEST_REASON)
+    reason = serializers.CharField(max_length=LONGEST_REASON)
 
 
 class RestoredOut(serializers.Serializer[Revision]):

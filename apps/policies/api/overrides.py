@@ -1,6 +1,5 @@
 """Overrides: an operator's word on a breaker, for a time."""
 
-from datetime import timedelta
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -12,10 +11,11 @@ from rest_framework.views import APIView
 from apps.core import clock
 from apps.core.api import Strict, Whole, if_match, query, respond, valid
 from apps.core.db import get_visible
+from apps.core.leases import DEFAULT_LEASE, LONGEST_LEASE, LONGEST_REASON, SHORTEST_LEASE, lease_of
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
 from apps.core.schema import IF_MATCH, PAGE
-from apps.policies import rules, services
+from apps.policies import services
 from apps.policies.api.shapes import REASON, ScopeIn, scope_of
 from apps.policies.models import Override
 
@@ -37,10 +37,10 @@ class OverrideOut(serializers.ModelSerializer[Override]):
 
 def _lease_field() -> Whole:
     return Whole(
-        min_value=int(rules.SHORTEST_LEASE.total_seconds()),
-        max_value=int(rules.LONGEST_LEASE.total_seconds()),
+        min_value=int(SHORTEST_LEASE.total_seconds()),
+        max_value=int(LONGEST_LEASE.total_seconds()),
         allow_null=True,
-        default=int(rules.DEFAULT_LEASE.total_seconds()),
+        default=int(DEFAULT_LEASE.total_seconds()),
         help_text="From now on; null: until somebody ends it.",
     )
 
@@ -48,7 +48,7 @@ def _lease_field() -> Whole:
 class OverrideIn(ScopeIn):
     dependency = serializers.CharField(max_length=80, help_text="Slug.")
     mode = serializers.ChoiceField(Override.Mode.choices)
-    reason = serializers.CharField(max_length=rules.LONGEST_REASON)
+    reason = serializers.CharField(max_length=LONGEST_REASON)
     lease_seconds = _lease_field()
 
 
@@ -58,7 +58,7 @@ class OverrideExtendIn(Strict):
 
 
 class OverrideEndIn(Strict):
-    reason = serializers.CharField(max_length=rules.LONGEST_REASON)
+    reason = serializers.CharField(max_length=LONGEST_REASON)
 
 
 class OverrideQuery(Strict):
@@ -66,11 +66,6 @@ class OverrideQuery(Strict):
     mode = serializers.ChoiceField(Override.Mode.choices, required=False)
     service = serializers.CharField(max_length=80, required=False)
     dependency = serializers.CharField(max_length=80, required=False)
-
-
-def _lease(body: dict[str, Any]) -> timedelta | None:
-    seconds = body["lease_seconds"]
-    return None if seconds is None else timedelta(seconds=seconds)
 
 
 class OverridesView(APIView):
@@ -100,7 +95,7 @@ class OverridesView(APIView):
         override = services.engage_override(
             body["mode"],
             scope=scope_of(body, actor),
-            lease=_lease(body),
+            lease=lease_of(body),
             reason=body["reason"],
             actor=actor,
         )
@@ -135,7 +130,7 @@ class OverrideExtendView(APIView):
         override = services.extend_override(
             override_id,
             version=if_match(request),
-            lease=_lease(body),
+            lease=lease_of(body),
             reason=body["reason"],
             actor=actor_of(request),
         )

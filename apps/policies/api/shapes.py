@@ -9,13 +9,14 @@ from rest_framework import serializers
 
 from apps.core.actor import Actor
 from apps.core.api import Strict
+from apps.core.leases import LONGEST_REASON
 from apps.fleet.selectors import named_dependency, named_service
 from apps.policies import rules
 from apps.policies.models import Scope
 from holdfast.spec import PATTERNS, clean_pattern, json_schema, setting
 
 REASON = serializers.CharField(
-    max_length=rules.LONGEST_REASON,
+    max_length=LONGEST_REASON,
     required=False,
     default="",
     allow_blank=True,

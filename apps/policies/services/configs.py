@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import transaction
 
+from apps.core import leases
 from apps.core.actor import Actor
 from apps.policies import rules
 from apps.policies.models import CONFIGS, Config, Scope
@@ -36,7 +37,7 @@ def set_config(
         Forbidden: the actor is bound to another service.
     """
     rules.pattern_of(pattern, CONFIGS)
-    rules.check_note(reason)
+    leases.check_note(reason)
     written, _revision = write([Edit(pattern, scope, values, version)], actor=actor, reason=reason)
     return written[0].row
 
@@ -56,5 +57,5 @@ def clear_config(
         NotFound, RuleBroken, Stale, Forbidden: as `set_config`.
     """
     rules.pattern_of(pattern, CONFIGS)
-    rules.check_note(reason)
+    leases.check_note(reason)
     write([Edit(pattern, scope, None, version)], actor=actor, reason=reason)

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
-from apps.core import clock
+from apps.core import clock, leases
 from apps.core.actor import Actor, automation
 from apps.core.db import get_visible, swap
 from apps.core.errors import Conflict, Stale
@@ -29,7 +29,7 @@ def engage_override(
     scope: Scope,
     reason: str,
     actor: Actor,
-    lease: timedelta | None = rules.DEFAULT_LEASE,
+    lease: timedelta | None = leases.DEFAULT_LEASE,
 ) -> Override:
     """Override the breakers of a dependency, everywhere or for one service, until `lease` is over.
 
@@ -42,7 +42,7 @@ def engage_override(
         Forbidden: the actor is bound to another service.
     """
     rules.check_mode(mode)
-    rules.check_switch(reason, lease)
+    leases.check_switch(reason, lease)
     rules.check_names_dependency(scope.dependency)
     check_scope(scope, actor)
     replaced = _end_if_due(scope)
@@ -78,7 +78,7 @@ def extend_override(
     if not override.is_in_force:
         raise Conflict(_("This override has ended: set a new one."))
     reason = reason or override.reason
-    rules.check_switch(reason, lease)
+    leases.check_switch(reason, lease)
     before = override.as_audited()
     swap(override, version=version, expires_at=clock.after(lease))
     revision = _publish(override, actor, reason)
@@ -96,7 +96,7 @@ def end_override(override_id: int, *, version: int | None, reason: str, actor: A
         Conflict: it has ended already.
     """
     override = _override(override_id, actor)
-    rules.check_reason(reason)
+    leases.check_reason(reason)
     _check_version(override, version)
     if override.ended_at is not None:
         raise Conflict(_("This override has ended already."))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from apps.core import leases
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
 from apps.policies import rules
@@ -37,7 +38,7 @@ def apply_preset(name: str, *, scope: Scope, actor: Actor, reason: str = "") -> 
     preset = PRESETS.get(name)
     if preset is None:
         raise NotFound(_("There is no such preset."))
-    rules.check_note(reason)
+    leases.check_note(reason)
     rules.check_names_dependency(scope.dependency)
     edits = [
         Edit(pattern, scope, values)

@@ -7,11 +7,11 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
+from apps.core import leases
 from apps.core.actor import Actor
 from apps.core.db import get_visible
 from apps.core.errors import Conflict, Forbidden, RuleBroken, Stale
 from apps.fleet.models import Dependency, Service
-from apps.policies import rules
 from apps.policies.models import CONFIGS, Scope
 from apps.policies.selectors import Move, moves_back_to
 from apps.policies.services.writing import Edit, write
@@ -39,7 +39,7 @@ def rollback(number: int, *, actor: Actor, reason: str) -> Revision:
         Stale: somebody changed settings in this very moment; nothing is written.
         Forbidden: the actor is bound to one service.
     """
-    rules.check_reason(reason)
+    leases.check_reason(reason)
     if actor.service_id is not None:
         raise Forbidden(
             _("This token is bound to one service and cannot change what reaches others."),

@@ -1,0 +1,54 @@
+"""Fields that several pages of the console share."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy
+
+from apps.core.leases import DEFAULT_LEASE, LONGEST_REASON
+
+UNTIL_ENDED = "0"
+LEASES = [
+    ("900", gettext_lazy("15 minutes")),
+    ("1800", gettext_lazy("30 minutes")),
+    ("3600", gettext_lazy("1 hour")),
+    ("14400", gettext_lazy("4 hours")),
+    (UNTIL_ENDED, gettext_lazy("until I end it")),
+]
+
+
+def _as_lease(text: str) -> timedelta | None:
+    return None if text == UNTIL_ENDED else timedelta(seconds=int(text))
+
+
+class LeaseField(forms.TypedChoiceField):
+    """How long a switch holds by itself: a timedelta, or None for "until somebody ends it"."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            label=gettext_lazy("Ends by itself after"),
+            choices=LEASES,
+            coerce=_as_lease,
+            widget=forms.RadioSelect,
+            initial=f"{DEFAULT_LEASE.total_seconds():.0f}",
+            help_text=gettext_lazy("Services end it on their own clocks, even without Holdfast."),
+        )
+
+
+def reason_field(*, required: bool = True) -> forms.CharField:
+    """Why; people read it on the wall and in the audit log."""
+    return forms.CharField(
+        label=gettext_lazy("Reason"),
+        max_length=LONGEST_REASON,
+        required=required,
+        widget=forms.TextInput(attrs={"placeholder": gettext_lazy("primary failing over")}),
+        help_text=gettext_lazy("Shown with the change and kept in the audit log."),
+    )
+
+
+class NamedChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic in the stubs only
+    """Something of an environment, by environment and name."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        return f"{obj.environment} · {obj}"
