@@ -107,8 +107,8 @@ class TokenView(APIView):
         return respond(TokenOut(token), version=token.version)
 
 
-class TokenRevokeView(APIView):
-    """POST /api/v1/tokens/{id}/revoke → 200 token; 400, 403, 404, 409 already revoked."""
+class TokenEndView(APIView):
+    """POST /api/v1/tokens/{id}/end → 200 token; 400, 403, 404, 409 already revoked."""
 
     permission_classes = [requires("tokens:write")]
 

@@ -4,5 +4,5 @@ from apps.core.routes import route
 urlpatterns = [
     route("tokens", api.TokensView.as_view(), name="tokens"),
     route("tokens/<int:token_id>", api.TokenView.as_view(), name="token"),
-    route("tokens/<int:token_id>/revoke", api.TokenRevokeView.as_view(), name="token-revoke"),
+    route("tokens/<int:token_id>/end", api.TokenEndView.as_view(), name="token-end"),
 ]

@@ -118,7 +118,7 @@ class TestWhatItOpens:
         row, text = make.token()
         keeper = make.client(row.environment)
 
-        answer = keeper.post(f"{TOKENS}/{row.pk}/revoke", {"reason": "leaked"})
+        answer = keeper.post(f"{TOKENS}/{row.pk}/end", {"reason": "leaked"})
 
         assert answer.status_code == 200
         assert with_token(text).get("/api/v1/flags").status_code == 401
@@ -135,7 +135,7 @@ class TestWhatItOpens:
     def test_revoking_needs_a_reason(self) -> None:
         row, _text = make.token()
 
-        answer = make.client(row.environment).post(f"{TOKENS}/{row.pk}/revoke", {})
+        answer = make.client(row.environment).post(f"{TOKENS}/{row.pk}/end", {})
 
         assert (answer.status_code, "reason" in answer.json()["errors"]) == (400, True)
 
@@ -240,7 +240,7 @@ class TestMakingOne:
         other, _text = make.token(service.environment)
         client = make.client(of=service)
 
-        answer = client.post(f"{TOKENS}/{other.pk}/revoke", {"reason": "x"})
+        answer = client.post(f"{TOKENS}/{other.pk}/end", {"reason": "x"})
 
         assert answer.status_code == 404
 

@@ -101,7 +101,7 @@ def test_a_revocation_through_one_process_cuts_streams_of_the_other(cluster: Clu
             stream.event("hello")
             stream.event("document")
             http.post(
-                f"tokens/{made.json()['id']}/revoke",
+                f"tokens/{made.json()['id']}/end",
                 json={"reason": "leaked"},
                 headers={"If-Match": made.headers["ETag"]},
             ).raise_for_status()

@@ -123,7 +123,7 @@ class TestStream:
                 stream.event("hello")
                 stream.event("document")
                 revoked = http.post(
-                    f"{server.url}/api/v1/tokens/{made.json()['id']}/revoke",
+                    f"{server.url}/api/v1/tokens/{made.json()['id']}/end",
                     json={"reason": "leaked"},
                     headers={"If-Match": made.headers["ETag"]},
                 )
