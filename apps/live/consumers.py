@@ -10,6 +10,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from apps.live import frames, kiosk, selectors
 from apps.live.selectors import Grant
 
+UNASKED = 1008  # close code: the wall is looked at, and not spoken to
 NO_LEAVE = 4403  # close code: this session or token may not look any more; do not come back
 
 
@@ -41,6 +42,9 @@ class Wall(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no t
         with contextlib.suppress(asyncio.CancelledError):
             await self.sending
         await self.feed.leave(self.viewer)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.close(UNASKED)
 
     async def _send_frames(self) -> None:
         while (frame := await self.viewer.next()) is not None:

@@ -114,12 +114,17 @@ def grant_of_session(user: Any, session: SessionBase, slug: str | None) -> Grant
     )
 
 
+def may_look(token: ApiToken) -> bool:
+    """Whether it opens the wall; a service's own token does not: the wall shows every service."""
+    return SCOPE in token.scopes and token.service_id is None
+
+
 def grant_of_token(token_id: int, slug: str | None) -> Grant | None:
     """A kiosk's leave to look at its token's environment; None for any other, or a dead token."""
     token = (
         ApiToken.objects.live(clock.now()).select_related("environment").filter(pk=token_id).first()
     )
-    if token is None or SCOPE not in token.scopes or slug not in (None, "", token.environment.slug):
+    if token is None or not may_look(token) or slug not in (None, "", token.environment.slug):
         return None
     return Grant(environment_id=token.environment_id, token_id=token.pk)
 
@@ -145,7 +150,7 @@ def _live_tokens(ids: set[int]) -> set[int]:
     if not ids:
         return set()
     tokens = ApiToken.objects.live(clock.now()).filter(pk__in=ids)
-    return {token.pk for token in tokens if SCOPE in token.scopes}
+    return {token.pk for token in tokens if may_look(token)}
 
 
 def _people(ids: set[int]) -> dict[int | None, tuple[User, set[int]]]:

@@ -18,7 +18,10 @@ from apps.live.selectors import Grant
 
 REFUSALS = {
     "token": (401, _("This kiosk token is unknown, expired or revoked.")),
-    "scope": (403, _("This token may not look at the wall: it lacks the scope wall:read.")),
+    "scope": (
+        403,
+        _("This token may not look at the wall: it lacks the scope wall:read, or is a service's."),
+    ),
 }
 
 
@@ -44,7 +47,7 @@ def _swap_token(text: str) -> HttpResponse:
     token = find_token(text)
     if token is None:
         return _to_wall(refused="token")
-    if selectors.SCOPE not in token.scopes:
+    if not selectors.may_look(token):
         return _to_wall(refused="scope")
     response = _to_wall(environment=token.environment.slug)
     kiosk.give(response, token)
