@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.accounts.models import ApiToken, Membership
 from apps.core import clock
 from apps.fleet.models import Environment
+from apps.live import selectors
 from apps.telemetry.models import InstanceState
 from tests import make
 from tests.live.sockets import kiosk
@@ -211,6 +212,17 @@ class TestKiosk:
         refused = screen.get(answer["Location"])
         assert refused.status_code == 401
         assert "unknown, expired or revoked" in refused.content.decode()
+
+    def test_a_services_own_token_is_refused(self, here: Environment) -> None:
+        """The wall shows every service."""
+        token, text = make.token(of=make.service(here), scopes=["wall:read"])
+        screen = Client()
+
+        answer = screen.get("/wall/", {"token": text})
+
+        assert answer["Location"] == "/wall/?refused=scope"
+        assert "holdfast_kiosk" not in screen.cookies
+        assert selectors.grant_of_token(token.pk, "here") is None
 
     def test_a_token_without_the_scope_is_refused(self, here: Environment) -> None:
         screen = Client()
