@@ -56,6 +56,7 @@ def record(
 
 def record_denial(action: str, *, actor: Actor, environment_id: int | None, detail: str) -> Entry:
     """Append what was refused, in a transaction of its own: the refused change is rolled back."""
+    action = action.replace("\0", "\ufffd")  # of an address; no column can hold it
     with transaction.atomic():
         return _append(
             environment_id,

@@ -20,10 +20,11 @@ from apps.core.permissions import Refuse
 from apps.degradation.models import Flag
 from apps.fleet.models import Environment, Service
 from tests import make
-from tests.routes import WRITES, Route, Rows, api_routes, rows_of_each_kind
+from tests.routes import Route, Rows, api_routes, rows_of_each_kind
 
 pytestmark = pytest.mark.django_db
 ROUTES = api_routes()
+WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 ROLES = ("viewer", "operator", "administrator", "superuser")
 # Who changes something at the routes that begin with this word.
 LEAST_ROLE = {

@@ -1,0 +1,133 @@
+"""Whatever stands in an address: an answer in words, never a server error."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+
+from tests import make
+from tests.routes import api_routes
+from tests.security.world import MODELS, PAGES, list_of, page_of, populate
+
+pytestmark = pytest.mark.django_db
+HUGE = "9" * 5_000
+LONG = "x" * 10_000
+WORDS = "a " * 5_000
+ODD = ["", "\0", "-1", HUGE, "1e999", LONG, WORDS, "'\"><;--", "[]"]
+OF_LISTS = [
+    *(
+        "q",
+        "p",
+        "o",
+        "id__in",
+        "version__range",
+        "version__gte",
+        "version__foo__bar",
+        "at__year",
+        "__",
+    ),
+    *("environment__id__exact", "value__a", "object_id", "_changelist_filters", "is_active__exact"),
+]
+CURSORS = [  # as `next` gives them, with another position in each
+    "cD0lMDA=",  # p=%00
+    "cD1hJTAwYg==",  # p=a%00b
+    "cD0tOTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk=",
+    "cj0xJnA9JWZm",
+    "bz05OTk5OTk5OTk5OTk5OTk5OTk5OQ==",
+    "bz0tMQ==",
+    "\0",
+    LONG,
+]
+
+
+def lists() -> Iterator[str]:
+    yield from (
+        f"/api/v1/{route}"
+        for route in api_routes()
+        if "GET" in route.methods and not route.parameters and route.pattern not in {"docs"}
+    )
+
+
+def server_errors(client: Client, asked: list[tuple[str, dict[str, str]]]) -> list[tuple[str, str]]:
+    client.raise_request_exception = False
+    statuses = [
+        (address, query, client.get(address, query).status_code) for address, query in asked
+    ]
+    return [(address, str(query)[:80]) for address, query, status in statuses if status >= 500]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
+class TestConsole:
+    def test_lists(self, model: type[Model]) -> None:
+        populate(make.environment())
+        asked = [(list_of(model), {name: value}) for name in OF_LISTS for value in (HUGE, WORDS)]
+
+        assert server_errors(make.browser(), asked) == []
+
+    def test_objects(self, model: type[Model]) -> None:
+        populate(make.environment())
+        names = ("change", "history", "delete", *PAGES[model].changes)
+
+        asked: list[tuple[str, dict[str, str]]] = [
+            (page_of(model, name, value), {}) for name in names for value in ("\0", HUGE)
+        ]
+
+        assert server_errors(make.browser(), asked) == []
+
+    def test_creations(self, model: type[Model]) -> None:
+        populate(make.environment())
+        names = ("environment", "service", "version", "inherited")
+
+        asked = [
+            (page_of(model, page), {name: value})
+            for page in PAGES[model].creations
+            for name in names
+            for value in ("\0", HUGE, "x")
+        ]
+
+        assert server_errors(make.browser(), asked) == []
+
+
+class TestPagesOfTheSite:
+    @pytest.mark.parametrize("value", ODD)
+    def test_are_answered(self, value: str) -> None:
+        populate(make.environment())
+        complete = {"app_label": "degradation", "model_name": "flag", "field_name": "service"}
+        odd = dict.fromkeys(complete, value)
+
+        asked = [
+            (reverse("admin:index"), {"environment": value}),
+            (reverse("admin:login"), {"next": value}),
+            (reverse("admin:search"), {"s": value}),
+            (reverse("admin:autocomplete"), {**complete, "term": value}),
+            (reverse("admin:autocomplete"), odd),
+            (reverse("admin:view_on_site", args=["1", "1"]), {"x": value}),
+            (reverse("wall"), {"environment": value}),
+            (reverse("wall"), {"token": value}),
+            (reverse("wall"), {"refused": value}),
+        ]
+
+        assert server_errors(make.browser(), asked) == []
+
+
+class TestApi:
+    @pytest.mark.parametrize("value", ODD)
+    def test_parameters(self, value: str) -> None:
+        here = make.environment()
+        populate(here)
+        names = ("environment", "limit", "slug", "service", "key", "engaged", "actor", "since")
+        client = make.browser(make.member(here, "administrator"))
+
+        asked = [(address, {name: value}) for address in lists() for name in names]
+
+        assert server_errors(client, asked) == []
+
+    @pytest.mark.parametrize("cursor", CURSORS)
+    def test_cursors(self, cursor: str) -> None:
+        here = make.environment()
+        populate(here)
+        asked = [(address, {"cursor": cursor}) for address in lists()]
+
+        assert server_errors(make.browser(make.member(here, "administrator")), asked) == []
