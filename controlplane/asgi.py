@@ -18,6 +18,7 @@ from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
 from apps.core import bus, loops  # noqa: E402
+from apps.core.bodies import BoundedBodies  # noqa: E402
 from apps.delivery import state as delivery  # noqa: E402
 from apps.delivery.streams import PATH as STREAM_PATH  # noqa: E402
 from apps.delivery.streams import Streams  # noqa: E402
@@ -35,9 +36,10 @@ class Application:
 
     def __init__(self) -> None:
         settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # `--no-static` may not have it
-        self.http = ServeStaticASGI(
+        files = ServeStaticASGI(
             django_application, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL
         )
+        self.http = BoundedBodies(files, most=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         self.streams = Streams()
         self.reports = ReportsGate(self.http, delivery.get().bearer_of)
         self.background: EmbeddedCelery | None = None

@@ -6,7 +6,7 @@ one that refuses.
 """
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Protocol
 
 import msgspec
@@ -14,6 +14,7 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 from rest_framework.exceptions import APIException
 
+from apps.core.bodies import Application, Receive, Send, again_from, whole
 from apps.core.errors import DomainError
 from apps.core.parsers import MAX_BODY, unpacked
 from apps.telemetry import ingest, reports
@@ -21,11 +22,6 @@ from apps.telemetry import ingest, reports
 PATH = re.compile(r"^/api/v1/reports/?$")
 SCOPE = "reports:write"
 NUL = b"\\u0000"
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Bearer(Protocol):
@@ -57,10 +53,10 @@ class ReportsGate:
         if bearer is None or not _is_plain(scope, headers) or SCOPE not in bearer.scopes:
             await self._django(scope, receive, send)
             return
-        messages = await _messages(receive)
+        messages = await whole(receive, MAX_BODY)
         body = b"".join(message.get("body", b"") for message in messages)
         if messages[-1].get("more_body", True) or not _takes(bearer, headers, body):
-            await self._django(scope, _again(messages, receive), send)
+            await self._django(scope, again_from(messages, receive), send)
             return
         await _accept(send)
 
@@ -83,27 +79,6 @@ def _is_plain(scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> boo
         and headers.get(b"content-type", "").partition(";")[0].strip() == "application/json"
         and validate_host(domain, settings.ALLOWED_HOSTS)
     )
-
-
-async def _messages(receive: Receive) -> list[Message]:
-    """The request up to its end, or until it is over the limit, or its client left."""
-    messages = [await receive()]
-    size = len(messages[0].get("body", b""))
-    while messages[-1].get("more_body", False) and size <= MAX_BODY:
-        messages.append(await receive())
-        size += len(messages[-1].get("body", b""))
-    return messages
-
-
-def _again(messages: list[Message], receive: Receive) -> Receive:
-    """A `receive` that begins with what was received already."""
-    waiting = iter(messages)
-
-    async def again() -> Message:
-        message = next(waiting, None)
-        return await receive() if message is None else message
-
-    return again
 
 
 def _takes(bearer: Bearer, headers: dict[bytes, str], body: bytes) -> bool:

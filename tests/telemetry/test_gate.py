@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from apps.telemetry.gate import PATH, Message, ReportsGate
+from apps.core.bodies import Message
+from apps.telemetry.gate import PATH, ReportsGate
 from apps.telemetry.ingest import Ingest
 from tests import make
 
