@@ -20,6 +20,7 @@ lint: .venv/dev  ## the static checks
 	$(PYTHON) -m mypy $(SOURCES)
 	$(PYTHON) manage.py check --fail-level WARNING
 	$(PYTHON) manage.py makemigrations --check --dry-run
+	$(PYTHON) manage.py spectacular --validate --fail-on-warn --file /dev/null
 	@sh .ci/clean-text
 
 format: .venv/dev  ## put the code into its form
