@@ -28,6 +28,11 @@ class Route:
         return self.pattern
 
     @property
+    def allowed(self) -> set[str]:
+        """What its `Allow` names: where there is GET there is HEAD."""
+        return {*self.methods} | ({"HEAD"} if "GET" in self.methods else set())
+
+    @property
     def parameters(self) -> list[tuple[str, str]]:
         """Converter and name of each."""
         return re.findall(r"<(\w+):(\w+)>", self.pattern)
