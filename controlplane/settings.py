@@ -248,6 +248,7 @@ UNFOLD: dict[str, Any] = {
             "950": "oklch(27.7% .046 192.524)",
         }
     },
+    "LOGIN": {"form": "apps.accounts.logins.LoginForm"},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "apps.console.dashboard.context",

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from apps.accounts.logins import OwnPassword
 from apps.core import outages, problems
 from apps.core.routes import route
 
@@ -28,6 +29,8 @@ API: list[URLPattern | URLResolver] = [
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include(API)),
+    # In place of Django's, which audits nothing.
+    path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view())),
     path("admin/", admin.site.urls),
     path("", include("apps.live.urls")),
     path("", include("apps.console.urls")),

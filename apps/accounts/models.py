@@ -118,3 +118,14 @@ class ApiToken(Versioned):
             "expires_at": self.expires_at,
             "revoked_at": self.revoked_at,
         }
+
+
+class FailedLogins(models.Model):
+    """How often logins failed of late, of one name from one address, or of any from it."""
+
+    key = models.CharField(max_length=64, primary_key=True)  # a hash: no names lie about here
+    count = models.PositiveIntegerField(default=0)
+    since = models.DateTimeField()  # of the first of them
+
+    def __str__(self) -> str:
+        return f"{self.count} since {self.since:%H:%M:%S}"

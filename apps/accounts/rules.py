@@ -54,6 +54,11 @@ def is_secret(secret: str, verifier: str) -> bool:
     return hmac.compare_digest(verifier_of(secret), verifier)
 
 
+def failures_key(name: str, address: str) -> str:
+    """What failed logins of a name from an address are counted under; "" for any name."""
+    return hashlib.sha256(f"{name.casefold()}\0{address}".encode()).hexdigest()
+
+
 def unknown_scopes(scopes: list[str]) -> list[str]:
     return sorted(set(scopes) - SCOPES)
 

@@ -1,16 +1,21 @@
 """Who a person or a token is, as an actor."""
 
+from datetime import timedelta
 from typing import TypedDict
 
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from apps.accounts import rules
-from apps.accounts.models import ApiToken, Membership, User
+from apps.accounts.models import ApiToken, FailedLogins, Membership, User
 from apps.core import clock
 from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
 from apps.core.errors import NotFound
 from apps.fleet.models import Environment
+
+FAILURES_COUNT_FOR = timedelta(minutes=15)
+MOST_FAILURES = 10  # of one name from one address
+MOST_OF_ADDRESS = 100
 
 
 def scopes_by_environment(user: User) -> dict[int, frozenset[str]]:
@@ -93,6 +98,17 @@ def actor_of_token(token: ApiToken, *, request: HttpRequest) -> Actor:
         service_id=token.service_id,
         **provenance(request),
     )
+
+
+def may_log_in(name: str, *, address: str) -> bool:
+    """Whether a password is looked at, after the logins that failed of late.
+
+    By name and address together, so that nobody locks an operator out from elsewhere.
+    """
+    mine, everybody = rules.failures_key(name, address), rules.failures_key("", address)
+    lately = FailedLogins.objects.filter(since__gt=clock.now() - FAILURES_COUNT_FOR)
+    counts = dict(lately.filter(key__in=[mine, everybody]).values_list("key", "count"))
+    return counts.get(mine, 0) < MOST_FAILURES and counts.get(everybody, 0) < MOST_OF_ADDRESS
 
 
 def find_token(text: str) -> ApiToken | None:

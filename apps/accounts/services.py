@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
-from apps.accounts import rules
-from apps.accounts.models import ApiToken, Membership, User
+from apps.accounts import rules, selectors
+from apps.accounts.models import ApiToken, FailedLogins, Membership, User
 from apps.audit import services as audit
 from apps.core import bus, clock
 from apps.core.actor import Actor
@@ -160,6 +160,21 @@ def set_active(user_id: int, *, is_active: bool, actor: Actor) -> User:
         action, user, actor=actor, environment_id=None, before=before, after=user.as_audited()
     )
     return user
+
+
+@transaction.atomic
+def note_failed_login(name: str, *, address: str) -> None:
+    """Count it for the name and for the address. People's guesses are no changes: not audited."""
+    now = clock.now()
+    FailedLogins.objects.filter(since__lte=now - selectors.FAILURES_COUNT_FOR).delete()
+    for key in sorted({rules.failures_key(name, address), rules.failures_key("", address)}):
+        FailedLogins.objects.get_or_create(key=key, defaults={"since": now})
+        FailedLogins.objects.filter(key=key).update(count=F("count") + 1)
+
+
+def forget_failed_logins(name: str, *, address: str) -> None:
+    """Somebody of this name has logged in from there; the address itself is not forgiven."""
+    FailedLogins.objects.filter(key=rules.failures_key(name, address)).delete()
 
 
 @transaction.atomic
