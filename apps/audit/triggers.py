@@ -26,7 +26,7 @@ _CREATE = {
         ),
         # INSERT OR REPLACE deletes without asking the delete trigger.
         f"CREATE TRIGGER IF NOT EXISTS audit_entry_no_replace BEFORE INSERT ON {TABLE} "
-        f"WHEN EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id "
+        f"WHEN EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id OR rowid = NEW.rowid "
         "OR (chain_id = NEW.chain_id AND sequence = NEW.sequence)) "
         "BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
     ],

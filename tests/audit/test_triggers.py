@@ -66,6 +66,21 @@ class TestTriggers:
         assert refused(statement)
         assert Entry.objects.get() == before
 
+    def test_an_entry_cannot_be_replaced_by_its_place_in_the_table(self) -> None:
+        """SQLite numbers rows by itself, and would put another in the place of one."""
+        if connection.vendor != "sqlite":
+            return
+        before = entry()
+        columns = [f'"{field.column}"' for field in Entry._meta.fields]
+        others = {'"id"': "'another'", '"sequence"': "99"}
+        values = [others.get(column, column) for column in columns]
+
+        assert refused(
+            f"INSERT OR REPLACE INTO audit_entry (rowid, {', '.join(columns)}) "
+            f"SELECT rowid, {', '.join(values)} FROM audit_entry"
+        )
+        assert Entry.objects.get() == before
+
 
 @pytest.mark.django_db
 class TestCheck:
