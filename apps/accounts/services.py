@@ -74,12 +74,18 @@ def _check_token(
         raise RuleBroken(_("The token was not made."), errors=errors)
     if actor.kind == "token":
         # People may make service tokens with scopes of machines; a token only hands on its own.
-        beyond = sorted(set(scopes) - actor.scopes)
+        beyond = bool(set(scopes) - actor.scopes) or _outlives(expires_at, actor)
         outside = actor.service_id is not None and (
             service is None or service.pk != actor.service_id
         )
         if beyond or outside:
             raise Forbidden(_("A token can only make tokens that may do less than itself."))
+
+
+def _outlives(expires_at: datetime | None, actor: Actor) -> bool:
+    """Whether a token of that end would be there when the one that makes it is not."""
+    end = ApiToken.objects.values_list("expires_at", flat=True).get(pk=actor.id)
+    return end is not None and (expires_at is None or expires_at > end)
 
 
 @transaction.atomic

@@ -226,6 +226,21 @@ class TestMakingOne:
 
         assert (more.status_code, less.status_code) == (403, 201)
 
+    def test_a_token_cannot_make_one_that_outlives_it(self) -> None:
+        end = clock.now() + timedelta(hours=1)
+        _row, text = services.create_token(
+            "short", scopes=["tokens:write"], expires_at=end, actor=make.actor(make.environment())
+        )
+        client = with_token(text)
+        ends = [None, end + timedelta(seconds=1), end]
+
+        statuses = [
+            client.post(TOKENS, self.body(scopes=["tokens:write"], expires_at=each)).status_code
+            for each in ends
+        ]
+
+        assert statuses == [403, 403, 201]
+
     def test_a_token_of_a_service_cannot_leave_it(self) -> None:
         service = make.service()
         client = make.client(of=service)
