@@ -23,13 +23,18 @@ VAR_DIR = Path(env.str("HOLDFAST_VAR", str(BASE_DIR / "var")))
 VERSION = "0.1.0"
 
 
+def _make_var_dir() -> None:
+    """For nobody else's eyes: the database holds sessions and hashes of passwords."""
+    VAR_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def _secret_key() -> str:
     """The configured key, else one made on first use and kept in `var/secret-key` (0600)."""
     configured: str = env.str("SECRET_KEY", "")
     if configured:
         return configured
     path = VAR_DIR / "secret-key"
-    VAR_DIR.mkdir(parents=True, exist_ok=True)
+    _make_var_dir()
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -124,7 +129,7 @@ TEMPLATES = [
 DB_POOL_SIZE = env.int("DB_POOL_SIZE", 10)
 DB_MAX_OVERFLOW = env.int("DB_MAX_OVERFLOW", 10)
 if ON_SQLITE:
-    VAR_DIR.mkdir(parents=True, exist_ok=True)
+    _make_var_dir()
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # take the write lock at BEGIN, so that it is waited for
         "timeout": 20,  # seconds a writer waits for the lock
