@@ -134,7 +134,7 @@ class TestEveryView:
         statuses = {
             f"{method} {route}": send(stranger, method, address(route, rows), {}).status_code
             for route in closed
-            for method in route.methods
+            for method in set(route.methods) - {"OPTIONS"}
         }
 
         assert statuses == dict.fromkeys(statuses, 401)
@@ -157,7 +157,7 @@ class TestRoles:
             ).status_code
             != 403
             for route in ROUTES
-            for method in route.methods
+            for method in set(route.methods) - {"OPTIONS"}
             if method in WRITES
         }
 
@@ -211,7 +211,7 @@ class TestAnotherEnvironment:
         answers = {
             f"{method} {route}": send(client, method, address(route, elsewhere), body_for(route))
             for route in self.addressed()
-            for method in route.methods
+            for method in set(route.methods) - {"OPTIONS"}
         }
 
         closed = {f"{method} environments/<int:environment_id>" for method in WRITES}
