@@ -17,6 +17,15 @@ def after(lease: timedelta | None) -> datetime | None:
     return None if lease is None else now() + lease
 
 
+def rfc3339(moment: datetime, *, timespec: str = "auto") -> str:
+    """The instant as documents and answers write it, in UTC; `timespec` as `isoformat` has it."""
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def rfc3339_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
+
+
 @contextmanager
 def use(source: Callable[[], datetime]) -> Iterator[None]:
     """Let `source` tell the time in the whole process, for tests."""

@@ -36,6 +36,15 @@ def get_visible(rows: models.Manager[M] | models.QuerySet[M], *, actor: Actor, *
     return row
 
 
+def check_version(row: Versioned, version: int | None) -> None:
+    """Raises Stale if the caller looked at another version; None: whatever it is now.
+
+    For what is judged before the swap: nobody is told "it has ended" of a state they have not seen.
+    """
+    if version is not None and version != row.version:
+        raise _stale(row)
+
+
 def swap(row: V, *, version: int | None = None, **changes: Any) -> None:
     """Write `changes` if the row is still at `version` (the loaded one by default).
 
@@ -48,11 +57,12 @@ def swap(row: V, *, version: int | None = None, **changes: Any) -> None:
     expected = row.version if version is None else version
     rows = type(row)._default_manager.filter(pk=row.pk, version=expected)
     if rows.update(version=F("version") + 1, **changes) != 1:
-        current = type(row)._default_manager.filter(pk=row.pk).first()
-        raise Stale(
-            _("It was changed after you looked. Look at the newer state and try again."),
-            row=current,
-        )
+        raise _stale(type(row)._default_manager.filter(pk=row.pk).first())
     for name, value in changes.items():
         setattr(row, name, value)
     row.version = expected + 1
+
+
+def _stale(newer: models.Model | None) -> Stale:
+    text = _("It was changed after you looked. Look at the newer state and try again.")
+    return Stale(text, row=newer)

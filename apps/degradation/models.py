@@ -138,15 +138,11 @@ class Flag(Versioned):
             "percentage": self.percentage,
             "reason": self.reason,
             "set_by": self.set_by,
-            "set_at": _instant(self.set_at),
-            "expires_at": _instant(self.expires_at),
+            "set_at": clock.rfc3339_or_none(self.set_at),
+            "expires_at": clock.rfc3339_or_none(self.expires_at),
             "on_stale": self.on_stale,
         }
 
     def as_audited(self) -> dict[str, Any]:
         service = self.service.slug if self.service else None
         return {"key": self.key, "service": service, **self.body()}
-
-
-def _instant(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

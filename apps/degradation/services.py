@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from apps.audit import services as audit
 from apps.core import clock, leases
 from apps.core.actor import Actor, automation
-from apps.core.db import get_visible, swap
+from apps.core.db import check_version, get_visible, swap
 from apps.core.errors import Conflict, Forbidden, RuleBroken, Stale
 from apps.degradation import rules
 from apps.degradation.models import Flag
@@ -105,7 +105,7 @@ def extend_flag(
         Conflict: it is not engaged, or its lease is over.
     """
     flag = _flag(flag_id, actor)
-    _check_version(flag, version)
+    check_version(flag, version)
     if not flag.is_engaged:
         raise Conflict(_("This flag is not engaged, so there is no lease to extend: engage it."))
     reason = reason or flag.reason
@@ -128,7 +128,7 @@ def end_flag(flag_id: int, *, version: int | None, reason: str, actor: Actor) ->
     """
     flag = _flag(flag_id, actor)
     leases.check_reason(reason)
-    _check_version(flag, version)
+    check_version(flag, version)
     if not flag.enabled:
         raise Conflict(_("This flag is not engaged."))
     _end(flag, version, reason, actor)
@@ -144,7 +144,7 @@ def delete_flag(flag_id: int, *, version: int | None, actor: Actor) -> None:
         Conflict: it is engaged.
     """
     flag = _flag(flag_id, actor)
-    _check_version(flag, version)
+    check_version(flag, version)
     if flag.enabled:
         raise Conflict(_("This flag is engaged: end it first."))
     before = flag.as_audited()
@@ -224,14 +224,6 @@ def _check_reach(service_id: int | None, actor: Actor) -> None:
         )
 
 
-def _check_version(flag: Flag, version: int | None) -> None:
-    """Before judging a state the caller has not seen, say that it is newer."""
-    if version is not None and version != flag.version:
-        raise Stale(
-            _("It was changed after you looked. Look at the newer state and try again."), row=flag
-        )
-
-
 def _create(
     key: str, kind: str, service: Service | None, settings: Mapping[str, Any], actor: Actor
 ) -> Flag:
@@ -285,7 +277,7 @@ def _engage(
 ) -> tuple[dict[str, Any], Revision]:
     """Swap and publish; returns the state before and the revision."""
     leases.check_switch(reason, lease)
-    _check_version(flag, version)
+    check_version(flag, version)
     if flag.is_engaged:
         raise Conflict(_("This flag is engaged already: extend its lease, or end it first."))
     before = flag.as_audited()

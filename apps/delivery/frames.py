@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from apps.core import clock
 from apps.delivery.rules import Document, canonical
-from apps.delivery.selectors import instant
 from apps.delivery.snapshot import Pace
 
 RETRY_MILLISECONDS = 2_000
@@ -20,7 +20,7 @@ def hello(epoch: str, pace: Pace, now: datetime) -> bytes:
     """The first event: how long to wait before reconnecting, the server's clock, the pace."""
     data = {
         "epoch": epoch,
-        "server_time": instant(now),
+        "server_time": clock.rfc3339(now, timespec="milliseconds"),
         "poll_seconds": pace.poll_seconds,
         "report_seconds": pace.report_seconds,
     }
@@ -48,7 +48,7 @@ def changed(base: Document, newest: Document, now: datetime) -> bytes:
         "base": base.revision,
         "revision": newest.revision,
         "etag": newest.etag,
-        "server_time": instant(now),
+        "server_time": clock.rfc3339(now, timespec="milliseconds"),
         "published_at": newest.published_at,
         "changed": parts,
     }

@@ -1,7 +1,6 @@
 """Reading what delivery holds in memory: few queries, and only what has changed."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 from django.conf import settings
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -32,7 +31,10 @@ def read_origins(epoch: str) -> dict[int, Origin]:
     """Every environment, by id."""
     rows = Environment.objects.values_list("pk", "slug", "created_at")
     stale_after = settings.STALE_AFTER_SECONDS
-    return {pk: Origin(epoch, slug, instant(at), stale_after) for pk, slug, at in rows}
+    return {
+        pk: Origin(epoch, slug, clock.rfc3339(at, timespec="milliseconds"), stale_after)
+        for pk, slug, at in rows
+    }
 
 
 def read_places(
@@ -90,11 +92,5 @@ def _read(fragments: QuerySet[Fragment]) -> tuple[list[Piece], dict[int, str]]:
     published_at: dict[int, str] = {}
     for part, service, dependency, name, revision, body, when in rows:
         pieces.append(Piece(part, service, dependency, name, revision, body))
-        published_at[revision] = instant(when)
+        published_at[revision] = clock.rfc3339(when, timespec="milliseconds")
     return pieces, published_at
-
-
-def instant(moment: datetime) -> str:
-    """RFC 3339 in UTC, to the millisecond."""
-    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")

@@ -1,8 +1,10 @@
 """What a frame of the wall says, and in which order: the worst first. No Django."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
+
+from apps.core import clock
 
 ERROR_RATE_BAD = 0.05  # the share of failures from which a tile calls for attention
 # Tiles and services are ordered by these, largest first; equals by name, so that nothing jumps.
@@ -89,10 +91,7 @@ class Requests(Protocol):
 
 def stamp(instant: datetime | None) -> str | None:
     """RFC 3339 in UTC, to the millisecond."""
-    if instant is None:
-        return None
-    text = instant.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    return None if instant is None else clock.rfc3339(instant, timespec="milliseconds")
 
 
 def tile(cell: Cell, *, is_reported: bool) -> dict[str, Any]:

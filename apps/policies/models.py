@@ -338,15 +338,15 @@ class Override(Scoped):
             "mode": self.mode,
             "reason": self.reason,
             "set_by": self.set_by,
-            "set_at": _instant(self.set_at),
-            "expires_at": _instant(self.expires_at),
+            "set_at": clock.rfc3339_or_none(self.set_at),
+            "expires_at": clock.rfc3339_or_none(self.expires_at),
         }
 
     def as_audited(self) -> dict[str, Any]:
         return {
             **self.scope.slugs,
             **self.body(),
-            "ended_at": _instant(self.ended_at),
+            "ended_at": clock.rfc3339_or_none(self.ended_at),
             "ended_by": self.ended_by,
             "end_reason": self.end_reason,
         }
@@ -360,7 +360,3 @@ class ServicePolicy(Service):
         ordering = ("slug",)
         verbose_name = _("effective policy")
         verbose_name_plural = _("effective policies")
-
-
-def _instant(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from apps.audit import services as audit
 from apps.core import clock, leases
 from apps.core.actor import Actor, automation
-from apps.core.db import get_visible, swap
+from apps.core.db import check_version, get_visible, swap
 from apps.core.errors import Conflict, Stale
 from apps.policies import rules
 from apps.policies.models import Override, Scope
@@ -74,7 +74,7 @@ def extend_override(
         Conflict: it has ended.
     """
     override = _override(override_id, actor)
-    _check_version(override, version)
+    check_version(override, version)
     if not override.is_in_force:
         raise Conflict(_("This override has ended: set a new one."))
     reason = reason or override.reason
@@ -97,7 +97,7 @@ def end_override(override_id: int, *, version: int | None, reason: str, actor: A
     """
     override = _override(override_id, actor)
     leases.check_reason(reason)
-    _check_version(override, version)
+    check_version(override, version)
     if override.ended_at is not None:
         raise Conflict(_("This override has ended already."))
     _end(override, version, reason, actor)
@@ -138,15 +138,6 @@ def _override(override_id: int, actor: Actor) -> Override:
     override = get_visible(Override.objects, actor=actor, pk=override_id)
     check_scope(override.scope, actor)
     return override
-
-
-def _check_version(override: Override, version: int | None) -> None:
-    """Before judging a state the caller has not seen, say that it is newer."""
-    if version is not None and version != override.version:
-        raise Stale(
-            _("It was changed after you looked. Look at the newer state and try again."),
-            row=override,
-        )
 
 
 def _end_if_due(scope: Scope) -> tuple[Override, dict[str, Any]] | None:

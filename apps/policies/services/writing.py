@@ -12,9 +12,10 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
+from apps.core import clock
 from apps.core.actor import Actor
-from apps.core.db import swap
-from apps.core.errors import Conflict, Forbidden, NotFound, RuleBroken, Stale
+from apps.core.db import check_version, swap
+from apps.core.errors import Conflict, Forbidden, NotFound, RuleBroken
 from apps.fleet import services as fleet
 from apps.fleet.models import Usage
 from apps.policies import rules
@@ -159,10 +160,8 @@ def _check_version(row: Config | None, edit: Edit) -> None:
             raise NotFound(_("There is no such thing in this environment."))
     elif edit.version == ABSENT:
         raise _taken()
-    elif edit.version is not None and edit.version != row.version:
-        raise Stale(
-            _("It was changed after you looked. Look at the newer state and try again."), row=row
-        )
+    else:
+        check_version(row, edit.version)
 
 
 def _create(edit: Edit, values: Mapping[str, Any]) -> Written:
@@ -197,7 +196,7 @@ def _note_origins(written: Written, revision: Revision) -> None:
     mine = {
         "revision": revision.number,
         "by": revision.actor_label,
-        "at": revision.at.isoformat().replace("+00:00", "Z"),
+        "at": clock.rfc3339(revision.at),
     }
     row.origins = {key: mine if key in written.changed else row.origins[key] for key in row.values}
     type(row).objects.filter(pk=row.pk).update(origins=row.origins)
