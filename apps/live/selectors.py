@@ -52,9 +52,10 @@ def _revision(environment_id: int) -> int:
 
 def _rows(environment_id: int) -> list[dict[str, Any]]:
     cells: dict[str, list[telemetry.Cell]] = defaultdict(list)
-    for cell in telemetry.cells(environment_id):
+    traffic = telemetry.traffic(environment_id)
+    for cell in traffic.cells:
         cells[cell.service].append(cell)
-    requests = {each.service: each for each in telemetry.requests(environment_id)}
+    requests = {each.service: each for each in traffic.requests}
     return [
         rules.service_row(told, cells[told.service], requests.get(told.service))
         for told in telemetry.convergence(environment_id)

@@ -15,7 +15,9 @@ from apps.fleet.selectors import lately
 from apps.publication.models import Epoch, Fragment
 from apps.publication.rules import document_revision
 from apps.telemetry import rules
-from apps.telemetry.models import BreakerEvent, InstanceState, Window
+from apps.telemetry.models import InstanceState, Window
+
+Name = tuple[str, str]  # slugs of service and dependency
 
 SHOWN_FOR = timedelta(days=1)  # an instance silent for longer is most likely gone for good
 
@@ -49,6 +51,14 @@ class Requests:
     server_errors: int  # 5xx
     error_rate: float | None  # share of 5xx; None: too few requests
     p95: float | None
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What an environment's services called, and what they were asked, over the same seconds."""
+
+    cells: list[Cell]
+    requests: list[Requests]
 
 
 @dataclass(frozen=True)
@@ -118,12 +128,17 @@ def instances_of(environment_id: int) -> list[InstanceStatus]:
     return [_status(state, silent_before) for state in states]
 
 
-def cells(environment_id: int, *, seconds: int = 60) -> list[Cell]:
-    """Every service and dependency that calls, is declared, or has a breaker; sorted by name.
+def traffic(environment_id: int, *, seconds: int = 60) -> Traffic:
+    """Calls and own requests over the last `seconds` (10 to 7,200), in whole windows of 10 s.
 
-    Rates are over the last `seconds` (10 to 7,200), rounded up to whole windows of 10 s.
+    A cell for every service and dependency that calls, is declared, or has a breaker; requests of
+    the services that report any. Both sorted by name. The windows are read once.
     """
     counted, elapsed = _counted(environment_id, seconds)
+    return Traffic(_cells(environment_id, counted, elapsed), _own_requests(counted, elapsed))
+
+
+def _cells(environment_id: int, counted: dict[Name, rules.Counts], elapsed: float) -> list[Cell]:
     breakers = _breakers(environment_id)
     used = Usage.objects.filter(service__environment_id=environment_id)
     names = set(used.values_list("service__slug", "dependency__slug"))
@@ -135,9 +150,7 @@ def cells(environment_id: int, *, seconds: int = 60) -> list[Cell]:
     ]
 
 
-def requests(environment_id: int, *, seconds: int = 60) -> list[Requests]:
-    """Own traffic of the services that report any, sorted by name."""
-    counted, elapsed = _counted(environment_id, seconds)
+def _own_requests(counted: dict[Name, rules.Counts], elapsed: float) -> list[Requests]:
     return [
         _requests(service, counts, elapsed)
         for (service, dependency), counts in sorted(counted.items(), key=lambda item: item[0])
@@ -162,12 +175,6 @@ def convergence(
     ]
 
 
-def events_since(environment_id: int, since: datetime, *, limit: int = 200) -> list[BreakerEvent]:
-    """Breaker events received after `since`, newest first, at most `limit`."""
-    events = BreakerEvent.objects.of_environment(environment_id).filter(received_at__gt=since)
-    return list(events.select_related("service").order_by("-received_at", "-pk")[:limit])
-
-
 def _status(state: InstanceState, silent_before: datetime) -> InstanceStatus:
     instance = state.instance
     return InstanceStatus(
@@ -187,9 +194,6 @@ def _status(state: InstanceState, silent_before: datetime) -> InstanceStatus:
         in_flight=state.in_flight,
         resources=state.resources,
     )
-
-
-Name = tuple[str, str]  # slugs of service and dependency
 
 
 def _counted(environment_id: int, seconds: int) -> tuple[dict[Name, rules.Counts], float]:

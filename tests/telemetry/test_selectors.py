@@ -44,7 +44,7 @@ def calling(**calls: Any) -> dict[str, Any]:
 
 
 def cell(service: Service) -> Cell:
-    return selectors.cells(service.environment_id)[0]
+    return selectors.traffic(service.environment_id).cells[0]
 
 
 class TestCells:
@@ -118,7 +118,7 @@ class TestCells:
     def test_other_environments_stay_out(self, service: Service) -> None:
         ingested(service, calling())
 
-        assert selectors.cells(make.environment().pk) == []
+        assert selectors.traffic(make.environment().pk).cells == []
 
 
 class TestRequests:
@@ -126,7 +126,7 @@ class TestRequests:
         own = {"count": 60, "4xx": 6, "5xx": 3, "latency": {"80": 60}}
         ingested(service, make.report(dependencies={}, requests=own))
 
-        found = selectors.requests(service.environment_id)[0]
+        found = selectors.traffic(service.environment_id).requests[0]
 
         assert (found.service, found.count, found.per_second) == ("checkout", 60, 1.0)
         assert (found.client_errors, found.server_errors) == (6, 3)
@@ -136,7 +136,7 @@ class TestRequests:
     def test_calls_of_dependencies_are_not_own_traffic(self, service: Service) -> None:
         ingested(service, calling())
 
-        assert selectors.requests(service.environment_id) == []
+        assert selectors.traffic(service.environment_id).requests == []
 
 
 class TestConvergence:
@@ -238,25 +238,12 @@ class TestConvergence:
         assert (self.seen(service).target_revision, self.seen(service).applied) == (0, 1)
 
 
-class TestEvents:
-    def test_newest_first_since_an_instant(self, service: Service) -> None:
-        ingested(service, make.report(dependencies={"a": breaker("open")}))
-        with clock.use(lambda: NOON + timedelta(seconds=1)):
-            ingested(service, make.report(dependencies={"b": breaker("open")}))
-            ingested(service, make.report(dependencies={"c": breaker("open")}))
-
-        found = selectors.events_since(service.environment_id, NOON)
-
-        assert [event.dependency for event in found] == ["c", "b"]
-
-
 class TestCost:
     """As many queries for a large environment as for a small one."""
 
     def queries(self, service: Service) -> int:
         with CaptureQueriesContext(connection) as captured:
-            selectors.cells(service.environment_id)
-            selectors.requests(service.environment_id)
+            selectors.traffic(service.environment_id)
             selectors.convergence(service.environment_id)
             selectors.instances_of(service.environment_id)
         return len(captured)
@@ -274,4 +261,4 @@ class TestCost:
                 ),
             )
 
-        assert self.queries(service) == before == 9
+        assert self.queries(service) == before == 8
