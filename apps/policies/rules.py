@@ -78,7 +78,7 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def effective_policies(pieces: Iterable[SettingsPiece]) -> dict[Calls, Policy]:
-    """What is set for each calls that some level sets anything for, the levels merged.
+    """The merged settings of all calls for which some level sets anything, by whose they are.
 
     environment ← dependency ← service; the key with both names empty stands for every call
     nothing more is said about.

@@ -37,8 +37,10 @@ class EffectivePolicy:
     """What a service must do about one dependency."""
 
     dependency: str  # slug
+    dependency_id: int
     values: list[EffectiveValue]
     override: dict[str, Any] | None  # the one in force, as services read it
+    own: dict[str, Config]  # the rows that hold for this service's calls alone, by pattern
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,26 @@ def effective(service: Service) -> list[EffectivePolicy]:
         .select_related("dependency", "service")
     )
     return [
-        EffectivePolicy(
-            dependency=slug,
-            values=_values(levels_of(configs, dependency_id, service.pk)),
-            override=_override(overrides, dependency_id),
-        )
+        _effective(dependency_id, slug, levels_of(configs, dependency_id, service.pk), overrides)
         for dependency_id, slug in sorted(dependencies.items(), key=lambda pair: pair[1])
     ]
+
+
+def _effective(
+    dependency_id: int, slug: str, levels: Levels, overrides: list[Override]
+) -> EffectivePolicy:
+    return EffectivePolicy(
+        dependency=slug,
+        dependency_id=dependency_id,
+        values=_values(levels),
+        override=_override(overrides, dependency_id),
+        own={
+            pattern: row
+            for pattern, rows in levels.items()
+            for row in rows
+            if row.service_id is not None
+        },
+    )
 
 
 def configs_reaching(service: Service) -> dict[str, list[Config]]:

@@ -145,37 +145,28 @@ def _count(rows: QuerySet[Any]) -> Subquery:
 
 def _policies(service: ServicePolicy) -> list[dict[str, Any]]:
     """Per dependency: what is in effect, and the way to the page that changes it."""
-    own = {
-        (row.pattern, row.dependency.slug): row
-        for rows in selectors.configs_reaching(service).values()
-        for row in rows
-        if row.service_id is not None and row.dependency is not None
-    }
-    ids = dict(Usage.objects.filter(service=service).values_list("dependency__slug", "dependency"))
     return [
-        {
-            "dependency": policy.dependency,
-            "override": policy.override,
-            "engage": _address("override", "engage", _place(service, ids[policy.dependency])),
-            "preset": _address(
-                "servicepolicy", "apply-preset", _place(service, ids[policy.dependency])
-            ),
-            "patterns": [
-                {
-                    "title": PATTERNS[pattern].title,
-                    "is_set": any(value.is_set for value in values),
-                    "table": settings_table(values),
-                    "edit": _edit(
-                        pattern,
-                        own.get((pattern, policy.dependency)),
-                        _place(service, ids[policy.dependency]),
-                    ),
-                }
-                for pattern, values in _by_pattern(policy)
-            ],
-        }
+        _policy(policy, _place(service, policy.dependency_id))
         for policy in selectors.effective(service)
     ]
+
+
+def _policy(policy: selectors.EffectivePolicy, place: dict[str, int]) -> dict[str, Any]:
+    return {
+        "dependency": policy.dependency,
+        "override": policy.override,
+        "engage": _address("override", "engage", place),
+        "preset": _address("servicepolicy", "apply-preset", place),
+        "patterns": [
+            {
+                "title": PATTERNS[pattern].title,
+                "is_set": any(value.is_set for value in values),
+                "table": settings_table(values),
+                "edit": _edit(pattern, policy.own.get(pattern), place),
+            }
+            for pattern, values in _by_pattern(policy)
+        ],
+    }
 
 
 def _by_pattern(
