@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -77,7 +78,7 @@ class EffectiveView(APIView):
     def get(self, request: Request, service: str) -> Response:
         """What a service must do about each dependency, and where each value comes from."""
         if not SLUG.fullmatch(service):
-            raise NotFound("There is no such service in this environment.")
+            raise NotFound(_("There is no such service in this environment."))
         actor = actor_of(request)
         row = get_visible(
             Service.objects, actor=actor, environment_id=actor.environment_id, slug=service
