@@ -122,10 +122,6 @@ def register(
     return loop
 
 
-def registered() -> tuple[Loop, ...]:
-    return tuple(_registered)
-
-
 def start_all() -> None:
     for loop in _registered:
         loop.start()

@@ -191,19 +191,7 @@ def serialise(content: dict[str, Any], sequence: int, *, is_stale: bool = False)
     return Frame(sequence, whole, text, time.monotonic())
 
 
-class Feeds:
-    """The feeds of one event loop, by environment."""
-
-    def __init__(self) -> None:
-        self._feeds: dict[int, Feed] = {}
-
-    def of(self, environment_id: int) -> Feed:
-        if environment_id not in self._feeds:
-            self._feeds[environment_id] = Feed(environment_id)
-        return self._feeds[environment_id]
-
-
-_feeds: dict[asyncio.AbstractEventLoop, Feeds] = {}
+_feeds: dict[asyncio.AbstractEventLoop, dict[int, Feed]] = {}
 _lock = threading.Lock()
 
 
@@ -213,4 +201,7 @@ def of(environment_id: int) -> Feed:
     with _lock:
         for ended in [each for each in _feeds if each.is_closed()]:
             del _feeds[ended]
-        return _feeds.setdefault(loop, Feeds()).of(environment_id)
+        mine = _feeds.setdefault(loop, {})
+        if environment_id not in mine:
+            mine[environment_id] = Feed(environment_id)
+        return mine[environment_id]
