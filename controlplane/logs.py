@@ -64,7 +64,7 @@ def config(log_format: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
         "loggers": {
-            # Each request is logged once, by django-structlog or by the gate.
+            # Each request is logged once, by django-structlog; a report the gate takes is not.
             "uvicorn.access": {"level": "WARNING"},
             "django.server": {"level": "WARNING"},
             "httpx": {"level": "WARNING"},
