@@ -1,4 +1,4 @@
-"""The content security policy of every page."""
+"""What every request must say, and every answer says: the host, the content security policy."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,6 +6,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 STRICT = (
     "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -30,15 +31,29 @@ def policy_for(path: str) -> str:
     return STRICT
 
 
+class AllowedHosts:
+    """Refuse every request for a host that is not ours with a 400, whatever its view would do."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        request.get_host()  # raises DisallowedHost
+        return self.get_response(request)
+
+
 class ContentSecurityPolicy:
     """Set `Content-Security-Policy` on every answer that has none; sync and async."""
 
     sync_capable = True
     async_capable = True
 
-    def __init__(
-        self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
-    ) -> None:
+    def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)

@@ -230,3 +230,12 @@ class TestContentSecurityPolicy:
     def test_is_on_every_answer(self, client: Any) -> None:
         for path in ("/admin/login/", "/api/v1/flags", "/nowhere"):
             assert "default-src 'self'" in client.get(path)["Content-Security-Policy"]
+
+
+class TestAllowedHosts:
+    @pytest.mark.parametrize(
+        "path", ["/", "/admin/login/", "/api/v1/flags", "/api/v1/policies/a", "/api/v1/health/live"]
+    )
+    def test_another_hosts_name_is_refused_everywhere(self, client: Any, path: str) -> None:
+        """Somebody's page could have its own name lead here."""
+        assert client.get(path, headers={"Host": "evil.example"}).status_code == 400
