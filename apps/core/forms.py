@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.db import models
 from django.utils.translation import gettext_lazy
 
 from apps.core.leases import DEFAULT_LEASE, LONGEST_REASON
@@ -36,6 +37,22 @@ class LeaseField(forms.TypedChoiceField):
         )
 
 
+def environment_field(environments: models.QuerySet[Any]) -> forms.ModelChoiceField:  # type: ignore[type-arg]  # generic in the stubs only
+    return forms.ModelChoiceField(
+        label=gettext_lazy("Environment"), queryset=environments.order_by("slug")
+    )
+
+
+def service_field(services: models.QuerySet[Any]) -> "NamedChoice":
+    """One service, or every one."""
+    return NamedChoice(
+        label=gettext_lazy("Service"),
+        queryset=services,
+        required=False,
+        empty_label=gettext_lazy("every service of the environment"),
+    )
+
+
 def reason_field(*, required: bool = True) -> forms.CharField:
     """Why; people read it on the wall and in the audit log."""
     return forms.CharField(
@@ -49,6 +66,10 @@ def reason_field(*, required: bool = True) -> forms.CharField:
 
 class NamedChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic in the stubs only
     """Something of an environment, by environment and name."""
+
+    def __init__(self, *, queryset: models.QuerySet[Any], **options: Any) -> None:
+        rows = queryset.select_related("environment").order_by("environment__slug", "slug")
+        super().__init__(queryset=rows, **options)
 
     def label_from_instance(self, obj: Any) -> str:
         return f"{obj.environment} · {obj}"

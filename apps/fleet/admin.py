@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from apps.core.actor import SYSTEM_SCOPE, Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
+from apps.core.forms import environment_field
 from apps.fleet import services
 from apps.fleet.models import Dependency, Environment, Instance, Service
 from apps.fleet.selectors import lately
@@ -20,12 +21,6 @@ def _slug_field() -> forms.CharField:
         label=gettext_lazy("Name"),
         max_length=80,
         help_text=gettext_lazy("Lower case, e.g. payments-api. It never changes afterwards."),
-    )
-
-
-def _environment_field() -> Any:
-    return forms.ModelChoiceField(
-        label=gettext_lazy("Environment"), queryset=Environment.objects.order_by("slug")
     )
 
 
@@ -44,7 +39,7 @@ class ServiceForm(GuardedForm):
 
 
 class NewServiceForm(ServiceForm):
-    environment = _environment_field()
+    environment = environment_field(Environment.objects.all())
     slug = _slug_field()
     field_order = ("environment", "slug")
 
@@ -54,7 +49,7 @@ class DependencyForm(GuardedForm):
 
 
 class NewDependencyForm(DependencyForm):
-    environment = _environment_field()
+    environment = environment_field(Environment.objects.all())
     slug = _slug_field()
     field_order = ("environment", "slug")
 

@@ -28,16 +28,7 @@ def create_environment(slug: str, *, name: str = "", actor: Actor) -> Environmen
         RuleBroken: the slug is not a name.
         Conflict: there is one of that name.
     """
-    environment = _create(Environment, slug=slug, name=name or slug)
-    audit.record(
-        "environment.created",
-        environment,
-        actor=actor,
-        environment_id=environment.pk,
-        after=environment.as_audited(),
-    )
-    bus.announce("fleet", environment_id=environment.pk)
-    return environment
+    return _create(Environment, "environment.created", actor, slug=slug, name=name or slug)
 
 
 @transaction.atomic
@@ -53,22 +44,15 @@ def rename_environment(
 def create_service(slug: str, *, description: str = "", owner: str = "", actor: Actor) -> Service:
     """Add a service to the actor's environment; raises RuleBroken, Conflict or Forbidden."""
     _check_reach(actor)
-    service = _create(
+    return _create(
         Service,
+        "service.created",
+        actor,
         environment_id=actor.environment_id,
         slug=slug,
         description=description,
         owner=owner,
     )
-    audit.record(
-        "service.created",
-        service,
-        actor=actor,
-        environment_id=service.environment_id,
-        after=service.as_audited(),
-    )
-    bus.announce("fleet", environment_id=service.environment_id)
-    return service
 
 
 @transaction.atomic
@@ -84,18 +68,14 @@ def update_service(
 def create_dependency(slug: str, *, description: str = "", actor: Actor) -> Dependency:
     """Add a dependency to the actor's environment; raises RuleBroken, Conflict or Forbidden."""
     _check_reach(actor)
-    dependency = _create(
-        Dependency, environment_id=actor.environment_id, slug=slug, description=description
-    )
-    audit.record(
+    return _create(
+        Dependency,
         "dependency.created",
-        dependency,
-        actor=actor,
-        environment_id=dependency.environment_id,
-        after=dependency.as_audited(),
+        actor,
+        environment_id=actor.environment_id,
+        slug=slug,
+        description=description,
     )
-    bus.announce("fleet", environment_id=dependency.environment_id)
-    return dependency
 
 
 @transaction.atomic
@@ -154,16 +134,9 @@ def discover_service(slug: str, *, actor: Actor) -> Service:
         return service
     if known.count() >= MAX_SERVICES:
         raise Conflict(_("There are too many services already."), code="too_many_services")
-    service = _create(Service, environment_id=actor.environment_id, slug=slug)
-    audit.record(
-        "service.discovered",
-        service,
-        actor=actor,
-        environment_id=service.environment_id,
-        after=service.as_audited(),
+    return _create(
+        Service, "service.discovered", actor, environment_id=actor.environment_id, slug=slug
     )
-    bus.announce("fleet", environment_id=service.environment_id)
-    return service
 
 
 def introduce(instances: Iterable[Instance]) -> None:
@@ -202,21 +175,29 @@ def _check_reach(actor: Actor) -> None:
         )
 
 
-def _create(model: type[N], **values: Any) -> N:
+def _create(model: type[N], action: str, actor: Actor, **values: Any) -> N:
     slug = values["slug"]
     if not SLUG.fullmatch(slug):
         raise RuleBroken(str(NAME.message), errors={"slug": [str(NAME.message)]})
     try:
         with transaction.atomic():
-            return model._default_manager.create(**values)
+            row = model._default_manager.create(**values)
     except IntegrityError as error:
         text = _("There is already one called %(slug)s.") % {"slug": slug}
         raise Conflict(text, errors={"slug": [text]}, code="exists") from error
+    _tell(row, action, actor, before=None)
+    return row
 
 
 def _update(row: N, action: str, version: int | None, actor: Actor, changes: dict[str, str]) -> N:
     before = row.as_audited()
     swap(row, version=version, **changes)
+    _tell(row, action, actor, before=before)
+    return row
+
+
+def _tell(row: N, action: str, actor: Actor, *, before: dict[str, Any] | None) -> None:
+    """Audit what became of `row`, and announce it."""
     audit.record(
         action,
         row,
@@ -226,4 +207,3 @@ def _update(row: N, action: str, version: int | None, actor: Actor, changes: dic
         after=row.as_audited(),
     )
     bus.announce("fleet", environment_id=row.audited_in)
-    return row

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from apps.live import frames, kiosk, selectors
+from apps.live import frames, selectors
 from apps.live.selectors import Grant
 
 UNASKED = 1008  # close code: the wall is looked at, and not spoken to
@@ -53,8 +53,5 @@ class Wall(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no t
 
     @database_sync_to_async  # type: ignore[untyped-decorator]  # channels ships no types
     def _grant(self, slug: str | None) -> Grant | None:
-        found = selectors.grant_of_session(self.scope["user"], self.scope["session"], slug)
-        if found is not None:
-            return found
-        token_id = kiosk.token_of(self.scope.get("cookies", {}))
-        return None if token_id is None else selectors.grant_of_token(token_id, slug)
+        scope = self.scope
+        return selectors.grant_of(scope["user"], scope["session"], scope.get("cookies", {}), slug)

@@ -1,7 +1,7 @@
 """What the wall shows, who may look at it, and which lookers may no longer."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from apps.accounts.models import ApiToken, User
 from apps.accounts.selectors import scopes_by_environment
 from apps.core import clock
 from apps.fleet.models import Environment
-from apps.live import rules
+from apps.live import kiosk, rules
 from apps.publication.models import Fragment, Head, Part
 from apps.telemetry import selectors as telemetry
 
@@ -128,6 +128,17 @@ def grant_of_token(token_id: int, slug: str | None) -> Grant | None:
     if token is None or not may_look(token) or slug not in (None, "", token.environment.slug):
         return None
     return Grant(environment_id=token.environment_id, token_id=token.pk)
+
+
+def grant_of(
+    user: Any, session: SessionBase, cookies: Mapping[str, str], slug: str | None
+) -> Grant | None:
+    """The leave of who comes with this session and these cookies: a person's, else a kiosk's."""
+    found = grant_of_session(user, session, slug)
+    if found is not None:
+        return found
+    token_id = kiosk.token_of(cookies)
+    return None if token_id is None else grant_of_token(token_id, slug)
 
 
 def still_granted(grants: Iterable[Grant]) -> set[Grant]:

@@ -66,7 +66,7 @@ def _refused(request: HttpRequest, why: str) -> HttpResponse:
 def _page(request: HttpRequest) -> HttpResponse:
     slug = request.GET.get("environment")
     environments = selectors.environments_of(request.user)
-    grant = _grant(request, slug)
+    grant = selectors.grant_of(request.user, request.session, request.COOKIES, slug)
     if grant is not None:
         frame = frames.serialise(selectors.picture(grant.environment_id), 0)
         context = {
@@ -80,14 +80,6 @@ def _page(request: HttpRequest) -> HttpResponse:
     if slug or environments:
         raise Http404
     return render(request, "live/empty.html")
-
-
-def _grant(request: HttpRequest, slug: str | None) -> Grant | None:
-    found = selectors.grant_of_session(request.user, request.session, slug)
-    if found is not None:
-        return found
-    token_id = kiosk.token_of(request.COOKIES)
-    return None if token_id is None else selectors.grant_of_token(token_id, slug)
 
 
 def _switcher(grant: Grant, environments: list[Environment]) -> list[dict[str, Any]]:

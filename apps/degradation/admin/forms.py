@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.admin import GuardedForm, StrictJSONField
-from apps.core.forms import LeaseField, NamedChoice, reason_field
+from apps.core.forms import LeaseField, environment_field, reason_field, service_field
 from apps.degradation.models import Flag
 from apps.fleet.models import Environment, Service
 
@@ -26,24 +26,11 @@ class EndForm(GuardedForm):
     reason = reason_field()
 
 
-def _service_field() -> NamedChoice:
-    return NamedChoice(
-        label=gettext_lazy("Service"),
-        queryset=Service.objects.select_related("environment").order_by(
-            "environment__slug", "slug"
-        ),
-        required=False,
-        empty_label=gettext_lazy("every service of the environment"),
-    )
-
-
 class ScopeForm(GuardedForm):
     """Where a flag holds: an environment, or one service of it."""
 
-    environment = forms.ModelChoiceField(
-        label=gettext_lazy("Environment"), queryset=Environment.objects.order_by("slug")
-    )
-    service = _service_field()
+    environment = environment_field(Environment.objects.all())
+    service = service_field(Service.objects.all())
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}

@@ -9,14 +9,13 @@ from django.utils.translation import gettext_lazy
 
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
-from apps.core.forms import reason_field
+from apps.core.forms import environment_field, reason_field, service_field
+from apps.fleet.models import Environment, Service
 from apps.policies import selectors, services
 from apps.policies.admin.fields import (
     OptionalReasonForm,
     dependency_field,
-    environment_field,
     field_of,
-    service_field,
     show_inherited,
     shown,
 )
@@ -44,9 +43,9 @@ def forms_of(pattern: str) -> tuple[type[SettingsForm], type[SettingsForm]]:
         key: field_of(row) for key, row in PATTERNS[pattern].settings.items()
     }
     scope: dict[str, Any] = {
-        "environment": environment_field(),
+        "environment": environment_field(Environment.objects.all()),
         "dependency": dependency_field(required=False),
-        "service": service_field(),
+        "service": service_field(Service.objects.all()),
     }
     common = {"pattern": pattern, "reason": reason_field(required=False)}
     return (

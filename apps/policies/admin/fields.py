@@ -8,8 +8,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.admin import GuardedForm, StrictJSONField, json_text
-from apps.core.forms import NamedChoice, reason_field
-from apps.fleet.models import Dependency, Environment, Service
+from apps.core.forms import NamedChoice, reason_field, service_field
+from apps.fleet.models import Dependency, Service
 from apps.policies import rules
 from apps.policies.selectors import EffectiveValue
 from holdfast.spec import Setting, clean_pattern
@@ -146,30 +146,13 @@ def show_inherited(field: forms.Field, value: EffectiveValue) -> None:
         field.widget.attrs["placeholder"] = f"{text} ({source})"
 
 
-def environment_field() -> forms.Field:
-    return forms.ModelChoiceField(
-        label=gettext_lazy("Environment"), queryset=Environment.objects.order_by("slug")
-    )
-
-
 def dependency_field(*, required: bool = True) -> NamedChoice:
-    rows = Dependency.objects.select_related("environment")
     nothing = gettext_lazy("every dependency of the environment")
     return NamedChoice(
         label=gettext_lazy("Dependency"),
-        queryset=rows.order_by("environment__slug", "slug"),
+        queryset=Dependency.objects.all(),
         required=required,
         empty_label=gettext_lazy("choose one") if required else nothing,
-    )
-
-
-def service_field() -> NamedChoice:
-    rows = Service.objects.select_related("environment")
-    return NamedChoice(
-        label=gettext_lazy("Service"),
-        queryset=rows.order_by("environment__slug", "slug"),
-        required=False,
-        empty_label=gettext_lazy("every service of the environment"),
     )
 
 
@@ -185,7 +168,7 @@ class DependencyForm(GuardedForm):
     """A dependency, everywhere or for one service's calls; its environment follows from it."""
 
     dependency = dependency_field()
-    service = service_field()
+    service = service_field(Service.objects.all())
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
