@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from apps.publication.rules import Versioned, concerning, uses_of
+from apps.publication.rules import FragmentLike, concerning, uses_of
 from holdfast.spec import merge_flags, merge_overrides
 
 SCHEMA = 1
@@ -58,7 +58,7 @@ class Document:
 
 
 def merge(
-    fragments: Iterable[Versioned], service: str, origin: Origin, *, published_at: dict[int, str]
+    fragments: Iterable[FragmentLike], service: str, origin: Origin, *, published_at: dict[int, str]
 ) -> Document:
     """The document of `service`, from the current fragments of its environment.
 
@@ -94,7 +94,7 @@ def canonical(value: Any) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 
-def _flags(fragments: list[Versioned]) -> dict[str, Any]:
+def _flags(fragments: list[FragmentLike]) -> dict[str, Any]:
     """The flags by key; one key at both levels becomes one entry."""
     levels: dict[str, list[Any]] = {}
     for fragment in _least_specific_first(fragments, "flag"):
@@ -102,7 +102,7 @@ def _flags(fragments: list[Versioned]) -> dict[str, Any]:
     return {key: merge_flags(entries) for key, entries in levels.items()}
 
 
-def _dependencies(fragments: list[Versioned], uses: frozenset[str]) -> dict[str, Any]:
+def _dependencies(fragments: list[FragmentLike], uses: frozenset[str]) -> dict[str, Any]:
     """Per dependency what is set at any level, and nothing that is not: the SDK knows defaults."""
     settings = _least_specific_first(fragments, "setting")
     overrides = _least_specific_first(fragments, "override")
@@ -111,7 +111,7 @@ def _dependencies(fragments: list[Versioned], uses: frozenset[str]) -> dict[str,
 
 
 def _dependency(
-    name: str, settings: list[Versioned], overrides: list[Versioned]
+    name: str, settings: list[FragmentLike], overrides: list[FragmentLike]
 ) -> dict[str, dict[str, Any]]:
     entry: dict[str, dict[str, Any]] = {}
     for fragment in settings:
@@ -124,7 +124,7 @@ def _dependency(
     return entry
 
 
-def _least_specific_first(fragments: list[Versioned], part: str) -> list[Versioned]:
+def _least_specific_first(fragments: list[FragmentLike], part: str) -> list[FragmentLike]:
     """Environment, dependency, then service: later ones win."""
     chosen = [fragment for fragment in fragments if fragment.part == part]
     return sorted(chosen, key=lambda fragment: (fragment.service != "", fragment.dependency != ""))

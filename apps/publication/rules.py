@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 
-class Versioned(Protocol):
+class FragmentLike(Protocol):
     """What is read of a fragment."""
 
     @property
@@ -21,10 +21,10 @@ class Versioned(Protocol):
     def body(self) -> Any: ...
 
 
-F = TypeVar("F", bound=Versioned)
+F = TypeVar("F", bound=FragmentLike)
 
 
-def uses_of(fragments: Iterable[Versioned], service: str) -> frozenset[str]:
+def uses_of(fragments: Iterable[FragmentLike], service: str) -> frozenset[str]:
     """The dependencies `service` calls, among an environment's current fragments."""
     return frozenset(
         fragment.dependency
@@ -46,7 +46,7 @@ def concerning(fragments: Iterable[F], service: str, uses: frozenset[str]) -> li
     ]
 
 
-def document_revision(fragments: Iterable[Versioned], service: str) -> int:
+def document_revision(fragments: Iterable[FragmentLike], service: str) -> int:
     """The revision of the document of `service`: the newest among its fragments, 0 with none."""
     held = list(fragments)
     mine = concerning(held, service, uses_of(held, service))
