@@ -14,7 +14,6 @@ class Verdict:
     """What verification found of one chain."""
 
     chain: str
-    environment_id: int | None
     entries: int
     broken: rules.Break | None  # the first break; None: the chain holds
 
@@ -31,7 +30,7 @@ def verify(chain: Chain) -> Verdict:
             head=chain.head,
         )
         broken = next(found, None) or _beyond_the_head(chain)
-        return Verdict(str(chain), chain.environment_id, chain.sequence, broken)
+        return Verdict(str(chain), chain.sequence, broken)
 
 
 def _beyond_the_head(chain: Chain) -> rules.Break | None:

@@ -134,11 +134,10 @@ def check_mode(mode: str) -> None:
         raise RuleBroken("There is no such mode.", errors={"mode": [text]})
 
 
-def pattern_of(name: str, known: Iterable[str]) -> str:
-    """The pattern of that name; raises NotFound for one that cannot be set in this version."""
+def check_pattern(name: str, known: Container[str]) -> None:
+    """Raises NotFound for a pattern that cannot be set in this version."""
     if name not in known:
         raise NotFound("There is no such pattern.")
-    return name
 
 
 def check_names_dependency(dependency: object) -> None:

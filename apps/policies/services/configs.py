@@ -36,7 +36,7 @@ def set_config(
         Stale: somebody changed it after `version`; nothing is written.
         Forbidden: the actor is bound to another service.
     """
-    rules.pattern_of(pattern, CONFIGS)
+    rules.check_pattern(pattern, CONFIGS)
     leases.check_note(reason)
     written, _revision = write([Edit(pattern, scope, values, version)], actor=actor, reason=reason)
     return written[0].row
@@ -56,6 +56,6 @@ def clear_config(
     Raises:
         NotFound, RuleBroken, Stale, Forbidden: as `set_config`.
     """
-    rules.pattern_of(pattern, CONFIGS)
+    rules.check_pattern(pattern, CONFIGS)
     leases.check_note(reason)
     write([Edit(pattern, scope, None, version)], actor=actor, reason=reason)
