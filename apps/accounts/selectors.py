@@ -18,13 +18,23 @@ MOST_FAILURES = 10  # of one name from one address
 MOST_OF_ADDRESS = 100
 
 
-def scopes_by_environment(user: User) -> dict[int, frozenset[str]]:
+Grants = dict[int, frozenset[str]]  # scopes by environment
+
+
+def scopes_by_environment(user: User) -> Grants:
     """What the person may do, per environment they see."""
     if user.is_superuser:
         everything = SCOPES | {SYSTEM_SCOPE}
         return dict.fromkeys(Environment.objects.values_list("pk", flat=True), everything)
     rows = Membership.objects.filter(user=user).values_list("environment_id", "role")
     return {environment_id: rules.ROLE_SCOPES[role] for environment_id, role in rows}
+
+
+class Provenance(TypedDict):
+    """What an actor carries of the request."""
+
+    request_id: str
+    address: str
 
 
 def actor_of_user(
@@ -42,31 +52,8 @@ def actor_of_user(
     Raises:
         NotFound: the person is no member of that environment.
     """
-    grants = scopes_by_environment(user)
-    if environment_id is not None:
-        if environment_id not in grants:
-            raise NotFound(_("There is no such environment among yours."))
-        grants = {environment_id: grants[environment_id]}
-    scopes = frozenset.intersection(*grants.values()) if grants else frozenset()
-    if user.is_superuser:
-        scopes |= {SYSTEM_SCOPE}
-    return Actor(
-        kind="user",
-        id=str(user.pk),
-        label=user.get_username(),
-        environment_ids=frozenset(grants),
-        scopes=scopes,
-        source=source,
-        request_id=request_id,
-        address=address,
-    )
-
-
-class Provenance(TypedDict):
-    """What an actor carries of the request."""
-
-    request_id: str
-    address: str
+    provenance: Provenance = {"request_id": request_id, "address": address}
+    return _actor(user, scopes_by_environment(user), environment_id, source, provenance)
 
 
 def provenance(request: HttpRequest) -> Provenance:
@@ -81,8 +68,41 @@ def admin_actor(request: HttpRequest, environment_id: int | None) -> Actor:
     """Who acts in the admin; given to `core.admin.use_actors`."""
     if not isinstance(request.user, User):
         raise NotFound(_("Log in first."))
-    return actor_of_user(
-        request.user, source="admin", environment_id=environment_id, **provenance(request)
+    grants = _grants_of(request, request.user)
+    return _actor(request.user, grants, environment_id, "admin", provenance(request))
+
+
+def _grants_of(request: HttpRequest, user: User) -> Grants:
+    """What the person may do, read once a request: a page asks for every environment they see."""
+    known: tuple[int, Grants] | None = getattr(request, "_holdfast_grants", None)
+    if known is None or known[0] != user.pk:
+        known = (user.pk, scopes_by_environment(user))
+        setattr(request, "_holdfast_grants", known)  # noqa: B010 – no attribute the stubs know
+    return known[1]
+
+
+def _actor(
+    user: User,
+    grants: Grants,
+    environment_id: int | None,
+    source: str,
+    provenance: Provenance,
+) -> Actor:
+    if environment_id is not None:
+        if environment_id not in grants:
+            raise NotFound(_("There is no such environment among yours."))
+        grants = {environment_id: grants[environment_id]}
+    scopes = frozenset.intersection(*grants.values()) if grants else frozenset()
+    if user.is_superuser:
+        scopes |= {SYSTEM_SCOPE}
+    return Actor(
+        kind="user",
+        id=str(user.pk),
+        label=user.get_username(),
+        environment_ids=frozenset(grants),
+        scopes=scopes,
+        source=source,
+        **provenance,
     )
 
 

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.accounts import selectors
@@ -53,6 +55,19 @@ class TestTokens:
 
         assert answer.status_code == 422
         assert not ApiToken.objects.exists()
+
+    def test_a_page_asks_once_what_one_may_do_however_many_environments(self) -> None:
+        client = make.browser()
+        client.get(reverse("admin:accounts_apitoken_changelist"))
+        with CaptureQueriesContext(connection) as few:
+            client.get(reverse("admin:accounts_apitoken_changelist"))
+        for _number in range(5):
+            make.environment()
+
+        with CaptureQueriesContext(connection) as many:
+            client.get(reverse("admin:accounts_apitoken_changelist"))
+
+        assert len(many) == len(few)
 
     def test_an_operator_has_no_business_there(self) -> None:
         row, _text = make.token()
