@@ -77,6 +77,10 @@ class NewTokenForm(GuardedForm):
         label=gettext_lazy("May do"),
         choices=[(scope, scope) for scope in sorted(SCOPES)],
         initial=rules.SERVICE_SCOPES,
+        help_text=gettext_lazy(
+            "A service needs policies:read and reports:write; a screen that shows the wall needs "
+            "wall:read alone."
+        ),
         widget=forms.CheckboxSelectMultiple,
     )
     expires_in = forms.CharField(

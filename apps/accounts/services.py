@@ -12,7 +12,7 @@ from apps.accounts import rules, selectors
 from apps.accounts.models import ApiToken, FailedLogins, Membership, User
 from apps.audit import services as audit
 from apps.core import bus, clock
-from apps.core.actor import Actor
+from apps.core.actor import SCOPES, Actor
 from apps.core.db import get_visible, swap
 from apps.core.errors import Conflict, Forbidden, NotFound, RuleBroken
 from apps.fleet.models import Service
@@ -65,7 +65,9 @@ def _check_token(
     if not scopes:
         errors["scopes"] = [_("Name at least one scope.")]
     if unknown := rules.unknown_scopes(scopes):
-        errors["scopes"] = [_("Unknown: %(names)s.") % {"names": ", ".join(unknown)}]
+        text = _("Unknown: %(names)s. Known scopes: %(known)s.")
+        known = ", ".join(sorted(SCOPES))
+        errors["scopes"] = [text % {"names": ", ".join(unknown), "known": known}]
     if expires_at is not None and expires_at <= clock.now():
         errors["expires_at"] = [_("This is in the past.")]
     if service is not None and service.environment_id != actor.environment_id:

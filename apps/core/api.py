@@ -38,9 +38,7 @@ def if_match(request: Request) -> int:
 
 
 class Strict(serializers.Serializer[Any]):
-    """A serializer for input: members it does not know are refused by name, and so are numbers
-    where text belongs.
-    """
+    """Input: members not listed here are refused by name, and so are numbers in place of text."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping) and (unknown := set(data) - set(self.fields)):

@@ -67,10 +67,12 @@ def _impact_on(services: Sequence[tuple[int, str]]) -> Impact:
 
 def find_flag(key: str, *, service: Service | None, actor: Actor) -> Flag:
     """The flag of this key in exactly this scope of the actor's environment; raises NotFound."""
-    flag = Flag.objects.visible_to(actor).filter(
-        environment_id=actor.environment_id, key=key, service=service
+    here = Flag.objects.visible_to(actor).filter(
+        environment_id=actor.environment_id, service=service
     )
-    found = flag.select_related("service").first()
+    found = here.filter(key=key).select_related("service").first()
     if found is None:
-        raise NotFound(_("There is no flag of this key in this scope."))
+        known = ", ".join(here.order_by("key").values_list("key", flat=True)[:20]) or _("none yet")
+        text = _("There is no flag %(key)s in this scope. Flags here: %(known)s.")
+        raise NotFound(text % {"key": key, "known": known})
     return found

@@ -51,7 +51,7 @@ class TestEngage:
         [
             ("read-only", {"environment": "nowhere"}, "no environment nowhere"),
             ("read-only", {"service": "nobody"}, "no service called nobody"),
-            ("other", {}, "no flag of this key"),
+            ("other", {}, "There is no flag"),
             ("read-only", {"lease": "soon"}, "not a time such as"),
             ("read-only", {"lease": "8d"}, "between 60 seconds and 7 days"),
             ("read-only", {"lease": "99999w"}, "between 60 seconds and 7 days"),

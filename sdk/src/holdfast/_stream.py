@@ -135,7 +135,7 @@ class Streamer:
         return seconds + self._backoff.next()
 
     def _failed(self, kind: str, *, at_least: float = 0.0) -> float:
-        if self.trouble is None:
+        if self.trouble is None and not self._is_closed:
             log.info("holdfast: stream lost (%s); polling instead", kind)
         self.trouble = kind
         return self._backoff.next(at_least=at_least)
