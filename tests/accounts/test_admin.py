@@ -58,6 +58,7 @@ class TestTokens:
 
     def test_a_page_asks_once_what_one_may_do_however_many_environments(self) -> None:
         client = make.browser()
+        make.environment()
         client.get(reverse("admin:accounts_apitoken_changelist"))
         with CaptureQueriesContext(connection) as few:
             client.get(reverse("admin:accounts_apitoken_changelist"))
