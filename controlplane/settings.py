@@ -59,6 +59,7 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[:
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Cookies travel over TLS only, unless the server is the embedded one on this machine.
 SECURE_COOKIES = env.bool("SECURE_COOKIES", not EMBEDDED)
+SESSION_ENGINE = "apps.accounts.sessions"
 SESSION_COOKIE_SECURE = SECURE_COOKIES
 CSRF_COOKIE_SECURE = SECURE_COOKIES
 SESSION_COOKIE_HTTPONLY = True

@@ -107,6 +107,7 @@ class TestWhoAsks:
         assert everything() == before
 
     def test_a_cookie_of_nonsense_is_nobody(self, doors: Doors) -> None:
+        """PostgreSQL would answer a NUL in a session's key with an error."""
         route = ROUTES[0]
 
         answer = Client().get(
