@@ -154,7 +154,7 @@ def send_at_random(world: World, operation: Operation) -> None:
     send()
 
 
-@pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation.label)
+@pytest.mark.parametrize("operation", list(operations()), ids=lambda operation: operation.label)
 def test_no_request_breaks(operation: Operation, world: World) -> None:
     for case in boundary_cases(operation):
         world.send(case)
