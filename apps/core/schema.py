@@ -1,5 +1,6 @@
 """OpenAPI: what every operation has in common, said once."""
 
+import re
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
@@ -89,6 +90,12 @@ class Schema(AutoSchema):
                 },
             )
         return operation
+
+    def get_summary(self) -> str | None:
+        """The first sentence of the description, which a folded list can show."""
+        given: str | None = super().get_summary()
+        described = " ".join(self.get_description().split())
+        return given or re.split(r"(?<=[.;]) ", described)[0].rstrip(".;") or None
 
     def get_operation_id(self) -> str:
         """Method and address: unique, and stable while the address is."""

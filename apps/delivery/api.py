@@ -53,6 +53,7 @@ class PolicyView(APIView):
         auth=[{"token": []}],  # type: ignore[list-item]  # OpenAPI wants what the stubs forbid
     )
     def get(self, request: Request, service: str) -> HttpResponse:
+        """What a service must do: its policies and flags, or 304."""
         return respond(request._request, service, state.current())
 
     @extend_schema(exclude=True)
@@ -109,6 +110,7 @@ class LiveView(APIView):
 
     @extend_schema(operation_id="health_live", responses={200: health("pass")}, auth=[])
     def get(self, request: Request) -> Response:
+        """Whether this process answers. Open to everybody."""
         return Response({"status": "pass"})
 
 
@@ -119,5 +121,6 @@ class ReadyView(LiveView):
         operation_id="health_ready", responses={200: health("pass"), 503: health("fail")}, auth=[]
     )
     def get(self, request: Request) -> Response:
+        """Whether it has policies to serve and is not stopping. Open to everybody."""
         is_ready = state.current().is_ready
         return Response({"status": "pass" if is_ready else "fail"}, 200 if is_ready else 503)

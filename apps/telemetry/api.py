@@ -95,6 +95,7 @@ class ConvergenceView(APIView):
 
     @extend_schema(parameters=PAGE, responses=listed(ConvergenceOut))
     def get(self, request: Request) -> Response:
+        """How many of each service's processes run its newest revision, and which do not."""
         actor = actor_of(request)
         query(Strict, request)
         return page_of(
@@ -142,6 +143,7 @@ class EventsView(APIView):
 
     @extend_schema(parameters=[*PAGE, EventsQuery], responses=listed(EventOut))
     def get(self, request: Request) -> Response:
+        """What breakers did, newest first."""
         actor = actor_of(request)
         wanted = query(EventsQuery, request)
         events = BreakerEvent.objects.visible_to(actor).of_environment(actor.environment_id)
