@@ -6,7 +6,6 @@ from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import urlencode
 
-import msgspec
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.filters import FieldListFilter, RelatedFieldListFilter
@@ -16,13 +15,13 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.utils import display_for_label
 
 from apps.core.actor import Actor
 from apps.core.errors import DomainError, Stale
+from apps.core.forms import add_to_form
 
 SECRETS = frozenset({"password", "verifier"})  # comparisons would tell them letter by letter
 # What an address may ask of a column. Not patterns, which SQLite runs in our own process.
@@ -92,31 +91,6 @@ class Badge(tuple[str, str]):
 
     def __html__(self) -> str:
         return str(display_for_label(tuple(self), "–", self._colours))
-
-
-class StrictJSONField(forms.CharField):
-    """JSON that people type: refused in words, whatever it holds; empty is None.
-
-    Its initial value is text; see `json_text`.
-    """
-
-    widget = forms.Textarea
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        if not text.strip():
-            return None
-        try:
-            return msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            raise forms.ValidationError(
-                _("This is not valid JSON: %(why)s") % {"why": error}
-            ) from error
-
-
-def json_text(value: Any) -> str:
-    """A value as people read and edit it; None is the empty text."""
-    return "" if value is None else msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
 class GuardedForm(forms.Form):
@@ -221,24 +195,21 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
 
     # -- pages -----------------------------------------------------------------------------------
     def get_urls(self) -> list[URLPattern]:
-        options = self.opts
+        new = [self._url(f"{name}/", self.creation_page, name) for name in self.creations]
         own = [
-            path(
-                f"<path:object_id>/{name}/",
-                self.admin_site.admin_view(partial(self.change_page, name=name)),
-                name=f"{options.app_label}_{options.model_name}_{name}",
-            )
-            for name in self.changes
-        ]
-        new = [
-            path(
-                f"{name}/",
-                self.admin_site.admin_view(partial(self.creation_page, name=name)),
-                name=f"{options.app_label}_{options.model_name}_{name}",
-            )
-            for name in self.creations
+            self._url(f"<path:object_id>/{name}/", self.change_page, name) for name in self.changes
         ]
         return [*new, *own, *super().get_urls()]
+
+    def _url(self, pattern: str, page: Callable[..., HttpResponse], name: str) -> URLPattern:
+        view = self.admin_site.admin_view(partial(page, name=name))
+        name = f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+        return path(pattern, cast("Callable[..., HttpResponse]", view), name=name)
+
+    def _address(self, name: str, *of: Any) -> str:
+        """Where a page of this table is, or of the object whose key is given."""
+        options = self.opts
+        return reverse(f"admin:{options.app_label}_{options.model_name}_{name}", args=of)
 
     def change_page(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         """GET and POST of one change of one object."""
@@ -328,10 +299,9 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
         return form
 
     def _back(self, row: Any) -> str:
-        options = self.opts
-        if row is not None and getattr(row, "pk", None) and isinstance(row, self.model):
-            return reverse(f"admin:{options.app_label}_{options.model_name}_change", args=[row.pk])
-        return reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
+        if isinstance(row, self.model) and row.pk:
+            return self._address("change", row.pk)
+        return self._address("changelist")
 
     def _render(
         self, request: HttpRequest, change: Change, row: Any, actor: Actor, form: GuardedForm
@@ -367,10 +337,9 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
     ) -> Any:
         if any("\0" in text for values in request.GET.lists() for text in values[1]):
             raise Http404  # no column can hold it, and PostgreSQL refuses to be asked
-        options = self.opts
         context = {
             "offered": [
-                (reverse(f"admin:{options.app_label}_{options.model_name}_{name}"), change)
+                (self._address(name), change)
                 for name, change in self.creations.items()
                 if self.may_somewhere(request, change.scope)
             ],
@@ -382,13 +351,9 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
         row = self.get_object(request, object_id)
         if row is None:
             return []
-        options = self.opts
         actor = actor_of(request, self.environment_of(row))
         return [
-            (
-                reverse(f"admin:{options.app_label}_{options.model_name}_{name}", args=[row.pk]),
-                change,
-            )
+            (self._address(name, row.pk), change)
             for name, change in self.changes.items()
             if actor.may(change.scope) and change.offered(row)
         ]
@@ -430,15 +395,3 @@ def visible_to(rows: models.QuerySet[Any], actor: Actor) -> models.QuerySet[Any]
         return rows
     seen: models.QuerySet[Any] = rows.visible_to(actor)
     return seen
-
-
-def add_to_form(form: forms.Form, error: DomainError) -> None:
-    """Show a refusal where the person can mend it: beside its fields, else above the form."""
-    unplaced = True
-    for field, texts in error.errors.items():
-        if field in form.fields:
-            unplaced = False
-            for text in texts:
-                form.add_error(field, text)
-    if unplaced:
-        form.add_error(None, error.detail or _("The change was refused."))

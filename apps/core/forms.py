@@ -1,12 +1,15 @@
-"""Fields that several pages of the console share."""
+"""Fields that several pages of the console share, and refusals as their errors."""
 
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from django import forms
 from django.db import models
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from apps.core.errors import DomainError
 from apps.core.leases import DEFAULT_LEASE, LONGEST_REASON
 
 UNTIL_ENDED = "0"
@@ -53,6 +56,31 @@ def service_field(services: models.QuerySet[Any]) -> "NamedChoice":
     )
 
 
+class StrictJSONField(forms.CharField):
+    """JSON that people type: refused in words, whatever it holds; empty is None.
+
+    Its initial value is text; see `json_text`.
+    """
+
+    widget = forms.Textarea
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        if not text.strip():
+            return None
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            raise forms.ValidationError(
+                _("This is not valid JSON: %(why)s") % {"why": error}
+            ) from error
+
+
+def json_text(value: Any) -> str:
+    """A value as people read and edit it; None is the empty text."""
+    return "" if value is None else msgspec.json.format(msgspec.json.encode(value)).decode()
+
+
 def reason_field(*, required: bool = True) -> forms.CharField:
     """Why; people read it on the wall and in the audit log."""
     return forms.CharField(
@@ -73,3 +101,15 @@ class NamedChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic 
 
     def label_from_instance(self, obj: Any) -> str:
         return f"{obj.environment} · {obj}"
+
+
+def add_to_form(form: forms.Form, error: DomainError) -> None:
+    """Show a refusal where the person can mend it: beside its fields, else above the form."""
+    unplaced = True
+    for field, texts in error.errors.items():
+        if field in form.fields:
+            unplaced = False
+            for text in texts:
+                form.add_error(field, text)
+    if unplaced:
+        form.add_error(None, error.detail or _("The change was refused."))

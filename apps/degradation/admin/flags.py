@@ -9,8 +9,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from apps.core import clock
 from apps.core.actor import Actor
-from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column, json_text
-from apps.core.forms import UNTIL_ENDED
+from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
+from apps.core.forms import UNTIL_ENDED, json_text
 from apps.degradation import selectors, services
 from apps.degradation.admin.forms import (
     EndForm,

@@ -6,8 +6,14 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from apps.core.admin import GuardedForm, StrictJSONField
-from apps.core.forms import LeaseField, environment_field, reason_field, service_field
+from apps.core.admin import GuardedForm
+from apps.core.forms import (
+    LeaseField,
+    StrictJSONField,
+    environment_field,
+    reason_field,
+    service_field,
+)
 from apps.degradation.models import Flag
 from apps.fleet.models import Environment, Service
 

@@ -7,8 +7,8 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from apps.core.admin import GuardedForm, StrictJSONField, json_text
-from apps.core.forms import NamedChoice, reason_field, service_field
+from apps.core.admin import GuardedForm
+from apps.core.forms import NamedChoice, StrictJSONField, json_text, reason_field, service_field
 from apps.fleet.models import Dependency, Service
 from apps.policies import rules
 from apps.policies.selectors import EffectiveValue
