@@ -1,6 +1,7 @@
 """How log lines look: structlog for ours and for everybody's, on stderr."""
 
 import re
+import sys
 from typing import Any
 
 import structlog
@@ -45,7 +46,9 @@ def config(log_format: str) -> dict[str, Any]:
     else:
         # Its default traceback prints local variables, and with them tokens.
         plain = structlog.dev.plain_traceback
-        render = [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+        render = [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        ]
     prepare = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,

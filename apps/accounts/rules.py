@@ -23,7 +23,7 @@ ROLE_SCOPES: dict[str, frozenset[str]] = {
     "operator": _OPERATOR,
     "administrator": _OPERATOR | {"tokens:write"},
 }
-SERVICE_SCOPES = ("policies:read", "reports:write", "deadletters:write", "redrives:work")
+SERVICE_SCOPES = ("policies:read", "reports:write")
 
 TOKEN = re.compile(r"^hf_([a-z0-9]{12})_([A-Za-z0-9]{43})$", re.ASCII)
 _LIFETIME = re.compile(r"^(\d{1,5})([smhdw])$")
