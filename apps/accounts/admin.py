@@ -15,16 +15,10 @@ from apps.accounts.models import ApiToken, Membership, User
 from apps.core import clock
 from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, actor_of, column
-from apps.core.forms import NamedChoice
+from apps.core.forms import NamedChoice, environment_field
 from apps.fleet.models import Environment, Service
 
 admin.site.unregister(Group)  # roles are memberships; Django's groups grant nothing here
-
-
-def _environment_field() -> Any:
-    return forms.ModelChoiceField(
-        label=gettext_lazy("Environment"), queryset=Environment.objects.order_by("slug")
-    )
 
 
 class PasswordForm(GuardedForm):
@@ -56,17 +50,15 @@ class GrantForm(RoleForm):
     user = forms.ModelChoiceField(
         label=gettext_lazy("Person"), queryset=User.objects.order_by("username")
     )
-    environment = _environment_field()
+    environment = environment_field(Environment.objects.all())
     field_order = ("user", "environment")
 
 
 class NewTokenForm(GuardedForm):
-    environment = _environment_field()
+    environment = environment_field(Environment.objects.all())
     service = NamedChoice(
         label=gettext_lazy("Service"),
-        queryset=Service.objects.select_related("environment").order_by(
-            "environment__slug", "slug"
-        ),
+        queryset=Service.objects.all(),
         required=False,
         empty_label=gettext_lazy("any service of the environment"),
     )
@@ -131,14 +123,18 @@ def _change_role(
     row: Membership, *, actor: Actor, version: int | None, values: dict[str, Any]
 ) -> Membership:
     return services.grant_role(
-        row.user_id, environment_id=row.environment_id, role=values["role"], actor=actor
+        row.user_id,
+        environment_id=row.environment_id,
+        role=values["role"],
+        version=version,
+        actor=actor,
     )
 
 
 def _withdraw(
     row: Membership, *, actor: Actor, version: int | None, values: dict[str, Any]
 ) -> None:
-    services.withdraw_role(row.pk, actor=actor)
+    services.withdraw_role(row.pk, version=version, actor=actor)
 
 
 def _create_token(*, actor: Actor, values: dict[str, Any]) -> dict[str, Any]:

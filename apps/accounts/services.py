@@ -186,8 +186,15 @@ def forget_failed_logins(name: str, *, address: str) -> None:
 
 
 @transaction.atomic
-def grant_role(user_id: int, *, environment_id: int, role: str, actor: Actor) -> Membership:
-    """Give a person a role in an environment, in place of the one they had there."""
+def grant_role(
+    user_id: int, *, environment_id: int, role: str, version: int | None = None, actor: Actor
+) -> Membership:
+    """Give a person a role in an environment, in place of the one they had there.
+
+    Raises:
+        NotFound, RuleBroken: no such person; no such role.
+        Stale: somebody changed the role after `version`; nothing is written.
+    """
     user = _user(user_id)
     if role not in rules.ROLE_SCOPES:
         raise RuleBroken(_("There is no such role."), errors={"role": [_("Unknown role.")]})
@@ -196,7 +203,7 @@ def grant_role(user_id: int, *, environment_id: int, role: str, actor: Actor) ->
     if membership is None:
         membership = Membership.objects.create(user=user, environment_id=environment_id, role=role)
     else:
-        swap(membership, role=role)
+        swap(membership, version=version, role=role)
     audit.record(
         "role.granted",
         membership,
@@ -209,10 +216,11 @@ def grant_role(user_id: int, *, environment_id: int, role: str, actor: Actor) ->
 
 
 @transaction.atomic
-def withdraw_role(membership_id: int, *, actor: Actor) -> None:
-    """Take a person's role in an environment away; raises NotFound."""
+def withdraw_role(membership_id: int, *, version: int | None = None, actor: Actor) -> None:
+    """Take a person's role in an environment away; raises NotFound or Stale."""
     membership = get_visible(Membership.objects, actor=actor, pk=membership_id)
     before = membership.as_audited()
+    swap(membership, version=version)  # nobody changes it between the look and the removal
     Membership.objects.filter(pk=membership.pk).delete()
     audit.record(
         "role.withdrawn",

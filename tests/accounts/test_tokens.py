@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -16,7 +17,7 @@ from apps.accounts.models import ApiToken
 from apps.audit.models import Entry
 from apps.core import clock
 from apps.core.actor import SCOPES
-from apps.core.errors import Conflict, Forbidden, RuleBroken
+from apps.core.errors import Conflict, Forbidden, RuleBroken, Stale
 from apps.fleet.models import Environment, Service
 from tests import make
 
@@ -370,6 +371,20 @@ class TestPeople:
         assert selectors.scopes_by_environment(person) == {place.pk: rules.ROLE_SCOPES["operator"]}
         entry = Entry.objects.get(action="role.granted")
         assert entry.content["before"]["role"] == "viewer"
+
+    def test_a_role_changed_meanwhile_is_neither_changed_nor_withdrawn(self) -> None:
+        place = make.environment()
+        person = make.member(place, "viewer")
+        row = person.memberships.get()
+        grant = partial(services.grant_role, person.pk, environment_id=place.pk)
+        grant(role="operator", version=row.version, actor=make.actor(place))
+
+        with pytest.raises(Stale):
+            grant(role="administrator", version=row.version, actor=make.actor(place))
+        with pytest.raises(Stale):
+            services.withdraw_role(row.pk, version=row.version, actor=make.actor(place))
+
+        assert person.memberships.get().role == "operator"
 
     def test_a_withdrawn_role_opens_nothing(self) -> None:
         place = make.environment()
