@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core.errors import PreconditionRequired, RuleBroken
+from apps.core.leases import LONGEST_LEASE, SHORTEST_LEASE
 
 _COMMON = {"environment", "limit", "cursor"}  # parameters of every list
 MOST_NAMED = 20  # unknown members of one body: an answer must not outgrow its request
@@ -93,6 +94,16 @@ def _with_range(options: dict[str, Any]) -> dict[str, Any]:
         return options
     text = format_lazy(lazy("Must be from {least} to {most}."), least=least, most=most)
     return options | {"error_messages": {"min_value": text, "max_value": text}}
+
+
+def lease_field(**options: Any) -> Whole:
+    """`lease_seconds` of a body; see `core.leases`."""
+    return Whole(
+        min_value=int(SHORTEST_LEASE.total_seconds()),
+        max_value=int(LONGEST_LEASE.total_seconds()),
+        allow_null=True,
+        **options,
+    )
 
 
 def valid(shape: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.actor import Actor
-from apps.core.api import Number, Strict, Whole, if_match, query, respond, valid
+from apps.core.api import Number, Strict, Whole, if_match, lease_field, query, respond, valid
 from apps.core.db import get_visible
-from apps.core.leases import LONGEST_LEASE, LONGEST_REASON, SHORTEST_LEASE, lease_of
+from apps.core.leases import LONGEST_REASON, lease_of
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
 from apps.core.schema import IF_MATCH, PAGE
@@ -68,10 +68,7 @@ class FlagPatch(Strict):
 
 
 def _lease_field() -> Whole:
-    return Whole(
-        min_value=int(SHORTEST_LEASE.total_seconds()),
-        max_value=int(LONGEST_LEASE.total_seconds()),
-        allow_null=True,
+    return lease_field(
         required=False,
         help_text="null: until somebody ends it. Without: 1800 for read-only, null for others.",
     )

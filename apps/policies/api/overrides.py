@@ -9,9 +9,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.core import clock
-from apps.core.api import Strict, Whole, if_match, query, respond, valid
+from apps.core.api import Strict, Whole, if_match, lease_field, query, respond, valid
 from apps.core.db import get_visible
-from apps.core.leases import DEFAULT_LEASE, LONGEST_LEASE, LONGEST_REASON, SHORTEST_LEASE, lease_of
+from apps.core.leases import DEFAULT_LEASE, LONGEST_REASON, lease_of
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
 from apps.core.schema import IF_MATCH, PAGE
@@ -36,10 +36,7 @@ class OverrideOut(serializers.ModelSerializer[Override]):
 
 
 def _lease_field() -> Whole:
-    return Whole(
-        min_value=int(SHORTEST_LEASE.total_seconds()),
-        max_value=int(LONGEST_LEASE.total_seconds()),
-        allow_null=True,
+    return lease_field(
         default=int(DEFAULT_LEASE.total_seconds()),
         help_text="From now on; null: until somebody ends it.",
     )
