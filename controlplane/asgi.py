@@ -1,4 +1,4 @@
-"""The outermost application: lifespan, streams, sockets, and Django for the rest."""
+"""The outermost application: lifespan, streams, reports, sockets, and Django for the rest."""
 
 import asyncio
 import os
