@@ -70,14 +70,14 @@ class Rows:
 
     def found_by(self, address: str, parameters: list[str]) -> dict[str, Any]:
         """The parameters with which an address finds its row."""
-        return {
-            name: self.configs[_pattern_in(address)] if name == "config_id" else self.ids[name]
-            for name in parameters
-        }
+        return {name: self._one(address, name) for name in parameters}
 
-
-def _pattern_in(address: str) -> str:
-    return address.partition("configs/")[2].partition("/")[0]
+    def _one(self, address: str, parameter: str) -> Any:
+        if parameter == "config_id":
+            return self.configs[address.partition("configs/")[2].partition("/")[0]]
+        if parameter == "flag_id" and address.endswith(("/end", "/extend")):
+            return self.ids["engaged_flag_id"]
+        return self.ids[parameter]
 
 
 def rows_of_each_kind(environment: Environment) -> Rows:
@@ -94,6 +94,7 @@ def rows_of_each_kind(environment: Environment) -> Rows:
         "dependency_id": dependency.pk,
         "environment_id": environment.pk,
         "flag_id": make.flag(environment).pk,
+        "engaged_flag_id": make.engaged(environment).pk,
         "override_id": make.override(scope).pk,
         "instance_id": str(make.instance(service).pk),
         "token_id": make.token(environment)[0].pk,

@@ -3,7 +3,10 @@
 import re
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.extensions import (
+    OpenApiSerializerExtension,
+    OpenApiSerializerFieldExtension,
+)
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
@@ -68,6 +71,17 @@ class AnyJSON(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
         return {"type": ["string", "number", "boolean", "object", "array"]}
+
+
+class NothingElse(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]  # untyped library
+    """What `Strict` refuses is not in the schema either."""
+
+    target_class = "apps.core.api.Strict"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        return {**schema, "additionalProperties": False}
 
 
 class Schema(AutoSchema):
