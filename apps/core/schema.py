@@ -80,7 +80,9 @@ class NothingElse(OpenApiSerializerExtension):  # type: ignore[no-untyped-call] 
     match_subclasses = True
 
     def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
-        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        schema = auto_schema._map_serializer(  # type: ignore[no-untyped-call]  # untyped library
+            self.target, direction, bypass_extensions=True
+        )
         return {**schema, "additionalProperties": False}
 
 
