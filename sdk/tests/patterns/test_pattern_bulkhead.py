@@ -250,8 +250,18 @@ class TestWaiting:
         assert holder.used == 0
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, even where the shell that started us in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class TestInterrupts:
-    def test_a_waiting_thread_that_is_interrupted_leaves_the_queue(self, holder: Bulkhead) -> None:
+    def test_a_waiting_thread_that_is_interrupted_leaves_the_queue(
+        self, holder: Bulkhead, interruptible: None
+    ) -> None:
         main = threading.main_thread().ident
         assert main is not None
 
