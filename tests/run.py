@@ -15,6 +15,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from xml.etree import ElementTree
 
 from deploy.local_servers import LocalServer, PostgreSQL, RabbitMQ, Redis
 from tests.servers import shared_name
@@ -28,20 +29,20 @@ class Tier(NamedTuple):
     """One run of pytest."""
 
     name: str
-    arguments: list[str]
+    arguments: tuple[str, ...]
     servers: tuple[type[LocalServer], ...] = ()  # started before it, shared by its workers
     is_distributed: bool = False  # on PostgreSQL and Redis instead of SQLite
 
 
 TIERS = [
-    Tier("sqlite", ["tests", "sdk/tests", "--ignore=tests/e2e", "--dist=worksteal"], (Redis,)),
+    Tier("sqlite", ("tests", "sdk/tests", "--ignore=tests/e2e", "--dist=worksteal"), (Redis,)),
     Tier(
         "postgresql",
-        ["tests", "--ignore=tests/e2e", "--dist=worksteal"],
+        ("tests", "--ignore=tests/e2e", "--dist=worksteal"),
         (PostgreSQL, Redis),
         is_distributed=True,
     ),
-    Tier("e2e", ["tests/e2e", "--dist=loadfile"], (PostgreSQL, Redis, RabbitMQ)),
+    Tier("e2e", ("tests/e2e", "--dist=loadfile"), (PostgreSQL, Redis, RabbitMQ)),
 ]
 
 
@@ -60,17 +61,29 @@ def coverage_settings(var: Path) -> dict[str, str]:
     return {"COVERAGE_FILE": str(var / "coverage"), "COVERAGE_ROOT": str(ROOT)}
 
 
-def run_tier(tier: Tier, extra: list[str], environment: dict[str, str]) -> bool:
-    """Whether all its tests passed."""
-    print(f"\n=== {tier.name}: pytest {' '.join(tier.arguments + extra)}", flush=True)
+def run_tier(tier: Tier, extra: list[str], environment: dict[str, str], results: Path) -> bool:
+    """Whether all its tests passed; `results` is where pytest writes what became of each."""
+    print(f"\n=== {tier.name}: pytest {' '.join([*tier.arguments, *extra])}", flush=True)
     started = time.monotonic()
     workers = ["-n", str(os.cpu_count() or 2)]
-    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest"]
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", f"--junitxml={results}"]
     done = subprocess.run(
         [*command, *tier.arguments, *workers, *extra], cwd=ROOT, env=environment, check=False
     )
     print(f"=== {tier.name}: {time.monotonic() - started:.0f} s", flush=True)
     return done.returncode == 0
+
+
+def failures(results: Path) -> list[str]:
+    """The tests that failed, each with the first line of why."""
+    if not results.exists():
+        return ["pytest itself did not finish"]
+    found = []
+    for case in ElementTree.parse(results).iter("testcase"):
+        for problem in (*case.findall("failure"), *case.findall("error")):
+            why = (problem.get("message") or "").strip().split("\n")[0]
+            found.append(f"{case.get('classname')}::{case.get('name')}: {why}")
+    return found
 
 
 def report_coverage(var: Path, *, least: int) -> bool:
@@ -102,8 +115,15 @@ def main() -> int:
         for kind in dict.fromkeys(kind for tier in tiers for kind in tier.servers):
             print(f"Starting {kind.__name__}", flush=True)
             servers[shared_name(kind)] = stack.enter_context(kind()).url
-        passed = [run_tier(tier, extra, environment(var, servers, tier)) for tier in tiers]
+        results = {tier: var / f"{tier.name}.xml" for tier in tiers}
+        passed = [
+            run_tier(tier, extra, environment(var, servers, tier), results[tier]) for tier in tiers
+        ]
         covered = report_coverage(var, least=0 if chosen.tier else LEAST_COVERAGE)
+        # Last of all, where it is seen: the table of coverage is long.
+        for tier, is_green in zip(tiers, passed, strict=True):
+            for line in failures(results[tier]) if not is_green else ():
+                print(f"FAILED {tier.name}: {line}", flush=True)
     return 0 if all(passed) and covered else 1
 
 
