@@ -182,13 +182,18 @@ def measure(
     at = {int(number): when for number, when in json.loads(stamps).items()}
     first = max(at) - times + 1
     for kind, meaning in KINDS.items():
-        had = followers[kind].had
-        delays = [
-            1000 * (had[number] - when)
-            for number, when in at.items()
-            if number >= first and number in had
-        ]
+        flips = {number: when for number, when in at.items() if number >= first}
+        delays = delays_of(flips, followers[kind].had)
         show(name, load, meaning, delays, times, rate)
+
+
+def delays_of(flips: dict[int, float], had: dict[int, float]) -> list[float]:
+    """Milliseconds from each flip until its revision, or one that replaced it, was there."""
+    delays = []
+    for number, when in flips.items():
+        if arrivals := [at for revision, at in had.items() if revision >= number]:
+            delays.append(1000 * (min(arrivals) - when))
+    return delays
 
 
 def token_of(environment: dict[str, str], *arguments: str) -> str:
