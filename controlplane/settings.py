@@ -54,6 +54,7 @@ EMBEDDED = ON_SQLITE and not REDIS_URL
 
 SECRET_KEY = _secret_key()
 SECRET_KEY_CONFIGURED = bool(env.str("SECRET_KEY", ""))
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])  # earlier ones, newest first
 DEBUG = False
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
