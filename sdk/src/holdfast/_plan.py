@@ -1,7 +1,7 @@
 """A dependency's policy, compiled: what is in force, without any state of calls.
 
-rate_limit, recovery, dead_letter, hedge and throttle are kept in `policy` and shown by `explain`,
-but do nothing in this version.
+hedge and throttle are kept in `policy` and shown by `explain`, but do nothing in this version;
+neither do settings of patterns outside `ACTIVE_PATTERNS`, whose rules are compiled all the same.
 """
 
 from __future__ import annotations
@@ -13,10 +13,23 @@ from typing import Any
 from holdfast._breaker import BreakerRules
 from holdfast._bulkhead import BulkheadRules
 from holdfast._fallback import FallbackRules
+from holdfast._rate_limit import RateLimitRules
+from holdfast._recovery import RecoveryRules
 from holdfast._retry import RetryRules
-from holdfast.spec import ACTIVE_PATTERNS, effective_pattern
+from holdfast.spec import effective_pattern
 
 Policy = Mapping[str, Mapping[str, Any]]
+
+COMPILED = (
+    "breaker",
+    "retry",
+    "timeout",
+    "bulkhead",
+    "rate_limit",
+    "fallback",
+    "recovery",
+    "dead_letter",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +43,26 @@ class TimeoutRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterRules:
+    """Effective settings of dead letters (`holdfast.spec`).
+
+    Attributes:
+        redact: Paths in the body whose values are blanked before they leave the process.
+    """
+
+    when: str
+    max_body_bytes: int
+    redact: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Immutable; calls load it once and finish on it, whatever arrives meanwhile.
 
     Attributes:
         policy: What is set, pattern → setting → value.
-        effective: What is in force, defaults filled in, of the patterns that act.
-        retry, bulkhead: None if switched off.
+        effective: What is in force, defaults filled in, of the patterns that are compiled.
+        retry, bulkhead, rate_limit: None if switched off.
     """
 
     policy: Policy
@@ -45,14 +71,17 @@ class Plan:
     retry: RetryRules | None
     timeout: TimeoutRules
     bulkhead: BulkheadRules | None
+    rate_limit: RateLimitRules | None
     fallback: FallbackRules
+    recovery: RecoveryRules
+    dead_letter: DeadLetterRules
 
 
 def compile_plan(policy: Policy, previous: Plan | None = None) -> Plan:
     """The plan of a policy whose values are valid; `previous` itself if nothing changed."""
     if previous is not None and policy == previous.policy:
         return previous
-    effective = {pattern: effective_pattern(policy, pattern) for pattern in ACTIVE_PATTERNS}
+    effective = {pattern: effective_pattern(policy, pattern) for pattern in COMPILED}
     is_chain_set = "chain" in policy.get("fallback", {})
     return Plan(
         policy=policy,
@@ -61,10 +90,17 @@ def compile_plan(policy: Policy, previous: Plan | None = None) -> Plan:
         retry=RetryRules.of(effective["retry"]),
         timeout=TimeoutRules(**effective["timeout"]),
         bulkhead=_bulkhead(effective["bulkhead"]),
+        rate_limit=RateLimitRules.of(effective["rate_limit"]),
         fallback=FallbackRules.of(effective["fallback"], is_chain_set=is_chain_set),
+        recovery=RecoveryRules.of(effective["recovery"]),
+        dead_letter=_dead_letter(effective["dead_letter"]),
     )
 
 
 def _bulkhead(settings: Mapping[str, Any]) -> BulkheadRules | None:
     kept = {key: value for key, value in settings.items() if key != "enabled"}
     return BulkheadRules(**kept) if settings["enabled"] else None
+
+
+def _dead_letter(settings: Mapping[str, Any]) -> DeadLetterRules:
+    return DeadLetterRules(**{**settings, "redact": tuple(settings["redact"])})
