@@ -15,8 +15,9 @@ from holdfast import histogram, spec
 from holdfast._breaker import Breaker, BreakerRules, Override, Ticket
 from holdfast._document import Document, Received, parse
 from holdfast._flags import Flags
+from holdfast._rate_limit import RateLimiter, RateLimitRules, Turn
 from holdfast._retry import Attempts, Budget, RetryRules, StopReason
-from holdfast.errors import BadDocument, CircuitOpen
+from holdfast.errors import BadDocument, CircuitOpen, RateLimited
 
 FOLDER = Path(__file__).parents[1] / "conformance"
 Case = dict[str, Any]
@@ -36,7 +37,8 @@ def test_every_file_is_run() -> None:
     files = {path.stem for path in FOLDER.glob("*.json")}
 
     assert files == {
-        "settings", "effective", "documents", "breaker", "retry", "flags", "merges", "histogram",
+        "settings", "effective", "documents", "breaker", "retry", "rate_limit", "flags", "merges",
+        "histogram",
     }  # fmt: skip
 
 
@@ -183,6 +185,50 @@ def test_retry_sequences(case: Case) -> None:
 
     assert waits == pytest.approx(case["waits"])
     assert stop == case["stop"]
+
+
+class Turns:
+    """Runs the steps of one script of the rate limit."""
+
+    def __init__(self, case: Case) -> None:
+        self.rules = self.rules_of(case["settings"])
+        self.limiter = RateLimiter("script", self.rules)
+        self.held: dict[str, Turn] = {}
+
+    def rules_of(self, settings: dict[str, Any]) -> RateLimitRules:
+        values, problems = spec.clean_pattern("rate_limit", {"enabled": True, **settings})
+        assert not problems
+        rules = RateLimitRules.of(spec.effective_pattern({"rate_limit": values}, "rate_limit"))
+        assert rules is not None
+        return rules
+
+    def do_take(self, step: Case) -> None:
+        expected = {key: step[key] for key in ("wait", "retry_after") if key in step}
+        for _ in range(step.get("count", 1)):
+            assert self.taken(step) == pytest.approx(expected), step
+
+    def taken(self, step: Case) -> dict[str, float | None]:
+        try:
+            turn = self.limiter.take(self.rules, step["at"], step.get("remaining"))
+        except RateLimited as error:
+            return {"retry_after": error.retry_after}
+        self.held[step.get("call", "")] = turn
+        return {"wait": turn.wait}
+
+    def do_give_back(self, step: Case) -> None:
+        self.limiter.give_back(self.held.pop(step["call"]))
+
+    def do_configure(self, step: Case) -> None:
+        self.rules = self.rules_of(step["settings"])
+        self.limiter.configure(self.rules, step["at"])
+
+
+@cases("rate_limit")
+def test_rate_limit_scripts(case: Case) -> None:
+    script = Turns(case)
+    for step in case["steps"]:
+        doing: Callable[[Case], None] = getattr(script, f"do_{step['do']}")
+        doing(step)
 
 
 @cases("flags", having="bucket")

@@ -14,6 +14,7 @@ from holdfast._classify import Rules, classify, is_timeout
 from holdfast._dependency import Dependency
 from holdfast._events import log
 from holdfast._fallback import Link, NoAnswer, Request, causes_of
+from holdfast._rate_limit import Turn
 from holdfast._retry import Attempts, StopReason
 from holdfast._scope import Scope, active
 from holdfast.errors import (
@@ -22,6 +23,7 @@ from holdfast.errors import (
     CircuitOpen,
     DeadlineExceeded,
     Degraded,
+    RateLimited,
     Rejected,
 )
 
@@ -49,6 +51,7 @@ class Call:
         "attempts",
         "deadline_at",
         "dependency",
+        "had_turn",
         "is_left_behind",
         "limit",
         "made",
@@ -57,6 +60,7 @@ class Call:
         "plan",
         "request",
         "source",
+        "turn",
     )
 
     def __init__(self, dependency: Dependency, options: Options, request: Request) -> None:
@@ -67,6 +71,8 @@ class Call:
         self.made = 0  # attempts that reached the dependency or a gate
         self.attempts: Attempts | None = None  # made on the first failure only
         self.place: Bulkhead | None = None
+        self.turn: Turn | None = None  # taken, and not yet used
+        self.had_turn = False  # used one
         self.limit: float | None = None
         self.source = "call"
         self.is_left_behind = False  # on a thread that is still busy with it
@@ -103,12 +109,33 @@ class Call:
             return None
         return self.deadline_at - self.dependency.shared.clock.monotonic()
 
+    def take_turn(self) -> float:
+        """Take a turn of the rate limit; returns the seconds until it comes.
+
+        Raises:
+            RateLimited: it comes later than the rules or the deadline allow.
+        """
+        rules, dependency = self.plan.rate_limit, self.dependency
+        if rules is None or (self.had_turn and rules.scope == "call"):
+            return 0.0
+        now = dependency.shared.clock.monotonic()
+        try:
+            self.turn = dependency.rate_limiter.take(rules, now, self.remaining())
+        except RateLimited as error:
+            data = {"retry_after": error.retry_after}
+            dependency.shared.events.emit_sampled("rate_limit.rejected", dependency.name, data)
+            self._reject(error)
+        return self.turn.wait
+
     def took_place(self) -> None:
         """Remember the place in the bulkhead that must be given back."""
         self.place = self.dependency.bulkhead
 
-    def leave_place(self) -> None:
-        """Give the place back, unless an abandoned thread still holds it."""
+    def leave_gates(self) -> None:
+        """Give back the place, unless an abandoned thread still holds it, and an unused turn."""
+        if self.turn is not None:
+            self.dependency.rate_limiter.give_back(self.turn)
+            self.turn = None
         if self.place is not None:
             place, self.place = self.place, None
             place.release()
@@ -131,6 +158,8 @@ class Call:
         admitted = dependency.breaker.admit(now)
         if isinstance(admitted, CircuitOpen):
             self._reject(admitted)
+        if self.turn is not None:
+            self.turn, self.had_turn = None, True
         self.limit = self._attempt_limit(now)
         dependency.stats.started()
         return admitted

@@ -18,6 +18,7 @@ from holdfast._events import Events
 from holdfast._fallback import Fallbacks, Sink
 from holdfast._flags import Flag, deadline_of
 from holdfast._plan import Plan
+from holdfast._rate_limit import RateLimiter
 from holdfast._retry import Budget
 from holdfast._stats import Snapshot, Stats
 from holdfast._timeout import Threads
@@ -62,6 +63,7 @@ class Dependency:
             emit=self._emit,
             rand=shared.rand,
         )
+        self.rate_limiter = RateLimiter(name, plan.rate_limit)
         self.bulkhead = Bulkhead(name, plan.bulkhead or _ANY)
         retry = plan.retry
         self.budget = Budget(
@@ -78,6 +80,8 @@ class Dependency:
             return
         if plan.breaker != old.breaker:
             self.breaker.configure(plan.breaker, self.shared.clock.monotonic())
+        if plan.rate_limit is not None and plan.rate_limit != old.rate_limit:
+            self.rate_limiter.configure(plan.rate_limit, self.shared.clock.monotonic())
         if plan.bulkhead is not None and plan.bulkhead != old.bulkhead:
             self.bulkhead.configure(plan.bulkhead)
         if plan.retry is not None and plan.retry != old.retry:
@@ -145,6 +149,7 @@ class Dependency:
     def reset_after_fork(self) -> None:
         """A child keeps policy and states and starts with no calls, locks or counts."""
         self.breaker.reset_after_fork()
+        self.rate_limiter.reset_after_fork()
         self.bulkhead.reset_after_fork()
         self.budget.reset_after_fork()
         self.fallbacks.reset_after_fork()

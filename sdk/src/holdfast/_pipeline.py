@@ -1,11 +1,11 @@
 """One guarded call, from the outside in:
 
 fallback chain → total deadline → retry and its budget → per attempt: flag and breaker peek →
-bulkhead → breaker ticket → attempt timeout → the function.
+rate limiter → bulkhead → breaker ticket → attempt timeout → the function.
 
 `Call` takes every decision; `call_sync` and `call_async` only wait and run, each in its own way.
 The breaker's ticket is taken last, so that no later gate can lose a trial call, and the free
-peek comes first, so that an open circuit costs neither a place nor a queue.
+peek comes first, so that an open circuit costs neither a turn, a place nor a queue.
 """
 
 from __future__ import annotations
@@ -58,13 +58,15 @@ async def call_async(call: Call, fn: Callable[..., Awaitable[Any]], args: Any, k
 
 def _attempt_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     call.open_gates()
-    if call.plan.bulkhead is not None:
-        try:
-            call.dependency.bulkhead.acquire(call.remaining())
-        except BulkheadFull as error:
-            call.refused_place(error)
-        call.took_place()
     try:
+        if call.plan.rate_limit is not None:
+            _await_turn_sync(call)
+        if call.plan.bulkhead is not None:
+            try:
+                call.dependency.bulkhead.acquire(call.remaining())
+            except BulkheadFull as error:
+                call.refused_place(error)
+            call.took_place()
         ticket = call.admit()
         try:
             value = _run_sync(call, fn, args, kwargs)
@@ -77,20 +79,22 @@ def _attempt_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) ->
         call.ended_well(ticket)
         return value
     finally:
-        call.leave_place()
+        call.leave_gates()
 
 
 async def _attempt_async(
     call: Call, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any
 ) -> Any:
     call.open_gates()
-    if call.plan.bulkhead is not None:
-        try:
-            await call.dependency.bulkhead.acquire_async(call.remaining())
-        except BulkheadFull as error:
-            call.refused_place(error)
-        call.took_place()
     try:
+        if call.plan.rate_limit is not None:
+            await _await_turn_async(call)
+        if call.plan.bulkhead is not None:
+            try:
+                await call.dependency.bulkhead.acquire_async(call.remaining())
+            except BulkheadFull as error:
+                call.refused_place(error)
+            call.took_place()
         ticket = call.admit()
         try:
             value = await _run_async(call, fn, args, kwargs)
@@ -103,7 +107,19 @@ async def _attempt_async(
         call.ended_well(ticket)
         return value
     finally:
-        call.leave_place()
+        call.leave_gates()
+
+
+def _await_turn_sync(call: Call) -> None:
+    wait = call.take_turn()
+    if wait:
+        call.dependency.shared.clock.sleep(wait)
+
+
+async def _await_turn_async(call: Call) -> None:
+    wait = call.take_turn()
+    if wait:
+        await call.dependency.shared.clock.sleep_async(wait)
 
 
 def _run_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:

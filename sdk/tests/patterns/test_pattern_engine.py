@@ -520,7 +520,7 @@ class TestViews:
 class TestExplain:
     def test_each_value_says_where_it_came_from(self) -> None:
         hf = LocalHoldfast()
-        hf.set_policy("api", breaker={"open_seconds": 9}, rate_limit={"enabled": True})
+        hf.set_policy("api", breaker={"open_seconds": 9}, hedge={"enabled": True})
         hf.override("api", "metrics_only", reason="looking", lease_seconds=30)
         hf.engage("simple", kind="fallback", dependencies=["api"])
         hf.fake_clock.advance(5)
@@ -533,7 +533,7 @@ class TestExplain:
             "acts": True,
         }
         assert why["settings"]["breaker.window_calls"]["source"] == "default"
-        assert why["settings"]["rate_limit.enabled"]["acts"] is False
+        assert why["settings"]["hedge.enabled"]["acts"] is False
         assert why["override"] == {
             "mode": "metrics_only",
             "reason": "looking",
@@ -545,7 +545,6 @@ class TestExplain:
         hf = LocalHoldfast()
         hf.set_policy(
             "api",
-            rate_limit={"enabled": True, "calls": 1, "per_seconds": 3_600},
             throttle={"enabled": True},
             hedge={"enabled": True},
         )
@@ -561,7 +560,7 @@ class TestForks:
         dependency = engine.state_of("api")
         locks: list[Any] = [engine._lock, engine.events._lock, dependency.breaker._lock,
                  dependency.stats._lock, dependency.budget._lock, dependency.fallbacks._lock,
-                 dependency.bulkhead._lock]  # fmt: skip
+                 dependency.bulkhead._lock, dependency.rate_limiter._lock]  # fmt: skip
         for lock in locks:  # as if another thread held every one of them in the moment of the fork
             threading.Thread(target=lock.acquire).start()
         dependency.bulkhead.used = 1

@@ -3,8 +3,7 @@
 The SDK, the server's models, forms and serializers, the JSON Schema and the documentation all
 read this. Importing it starts nothing and imports no HTTP client.
 
-Patterns: breaker, retry, timeout, bulkhead and fallback act today. rate_limit, recovery,
-dead_letter, hedge and throttle are defined, validated and kept, but do nothing in this version.
+Patterns outside `ACTIVE_PATTERNS` are defined, validated and kept, but do nothing in this version.
 """
 
 from holdfast.spec.cleaning import Problem, clean_pattern

@@ -24,7 +24,7 @@ FALLBACK_CAUSES = (
     "rate_limited",
     "degraded",
 )
-ACTIVE_PATTERNS = ("breaker", "retry", "timeout", "bulkhead", "fallback")
+ACTIVE_PATTERNS = ("breaker", "retry", "timeout", "bulkhead", "rate_limit", "fallback")
 """Patterns that act in this version; the others are kept and shown, and do nothing yet."""
 
 LARGEST_INT = 2_147_483_647  # what an integer column of every database holds
@@ -339,7 +339,7 @@ _BULKHEAD = _pattern(
 _RATE_LIMIT = _pattern(
     "rate_limit",
     "Rate limit",
-    "Keeps calls to one dependency under a rate. Kept and shown, not yet acted upon.",
+    "Keeps the calls of one process to a dependency under a rate.",
     _bool("enabled", False, "Whether calls are limited by rate.", off=False),
     _int("calls", 100, 1, LARGEST_INT, "Calls allowed per period.", unit="calls"),
     _seconds("per_seconds", 1.0, 0.001, DAY, "Length of the period."),
