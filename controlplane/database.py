@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg_pool import ConnectionPool
 
 ANSWER_SECONDS = 5.0  # for one statement; a server that lives ends it earlier by itself
 LOOK_SECONDS = 0.1
@@ -36,3 +37,13 @@ class ImpatientConnection(psycopg.Connection[Any]):
             if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 self.close()  # the answer that may still come must not be taken for the next one
             raise
+
+
+def keep_trying(pool: "ConnectionPool[Any]") -> None:
+    """Have the pool go on looking for a server that it has given up finding.
+
+    By itself it would look again when somebody asks for a connection. But callers who waited in
+    vain still count as waiting, and once they are as many as may wait, every new one is refused
+    before it is looked for anything: such a pool never recovers.
+    """
+    pool.check()

@@ -154,8 +154,9 @@ else:
             "max_size": DB_POOL_SIZE + DB_MAX_OVERFLOW,
             "max_waiting": 100,  # requests beyond that are refused at once
             "timeout": 5,  # seconds a request waits for a connection before it fails
-            # Give up early, so that the next request tries anew: waits between attempts double.
+            # Begin anew often: waits between attempts double.
             "reconnect_timeout": 2,
+            "reconnect_failed": database.keep_trying,
         }
 DATABASES = {"default": DATABASE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -22,6 +22,7 @@ from tests.e2e.processes import Cluster, Process, eventually
 
 SCOPES = ("flags:write", "config:read", "audit:read", "tokens:write", "policies:read")
 SERVICE = "orders"
+GIVEN_UP = "reconnection attempt in pool"  # psycopg_pool's words
 CROWD = 150  # requests at once: more than the pool has connections and places to wait
 
 
@@ -170,12 +171,19 @@ class TestWithoutPostgreSQL:
         assert all(process.is_running for process in cluster.processes.values())
         assert len(audited(first, operator, "flag.ended", f"in-{fault}")) == 1
 
+    @pytest.mark.parametrize("fault", ["pause", "kill"])
     def test_a_crowd_of_requests_is_refused_in_seconds_and_policies_stay_quick(
-        self, cluster: Cluster, operator: str
+        self, cluster: Cluster, operator: str, fault: str
     ) -> None:
         web = cluster.webs[0]
-        cluster.postgresql.pause()
+        given_up = web.log.count(GIVEN_UP)
+        getattr(cluster.postgresql, fault)()
         try:
+            if fault == "kill":  # the crowd then comes to a pool that has no connection left
+                assert flags(web, operator).status_code == 503
+                eventually(
+                    lambda: web.log.count(GIVEN_UP) > given_up, within=15, what="the pool gave up"
+                )
             with httpx.Client(timeout=30, limits=httpx.Limits(max_connections=CROWD)) as http:
                 url, headers = f"{web.url}/api/v1/flags", {"Authorization": f"Bearer {operator}"}
                 with ThreadPoolExecutor(CROWD) as pool:
@@ -183,7 +191,7 @@ class TestWithoutPostgreSQL:
                     slowest = max(timed(lambda: policy(web, operator))[1] for _ in range(20))
                     statuses = {each.result().status_code for each in asked}
         finally:
-            cluster.postgresql.resume()
+            restore(cluster, fault)
 
         assert statuses == {503}
         assert slowest < 2
