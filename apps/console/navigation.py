@@ -25,7 +25,10 @@ SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
             (_("Retries"), "replay", "policies.RetryConfig"),
             (_("Timeouts"), "timer", "policies.TimeoutConfig"),
             (_("Bulkheads"), "view_column", "policies.BulkheadConfig"),
+            (_("Rate limits"), "speed", "policies.RateLimitConfig"),
             (_("Fallbacks"), "alt_route", "policies.FallbackConfig"),
+            (_("Error recovery"), "healing", "policies.RecoveryConfig"),
+            (_("Dead letter settings"), "drafts", "policies.DeadLetterConfig"),
         ],
     ),
     (

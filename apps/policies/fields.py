@@ -9,6 +9,7 @@ from django.db.models import Q
 from holdfast.spec import PATTERNS, Setting, setting
 
 _JSON = {"list", "choices", "strings", "map"}
+_TAKEN = {"scope"}  # the rule on scopes every table has goes by this name
 
 
 def held(path: str) -> "models.Field[Any, Any]":
@@ -39,9 +40,15 @@ def bounds(pattern: str) -> list[models.BaseConstraint]:
     them the database holds shape and length only.
     """
     return [
-        models.CheckConstraint(condition=_condition(row), name=f"%(app_label)s_%(class)s_{row.key}")
+        models.CheckConstraint(
+            condition=_condition(row), name=f"%(app_label)s_%(class)s_{_name(row)}"
+        )
         for row in PATTERNS[pattern].settings.values()
     ]
+
+
+def _name(row: Setting) -> str:
+    return f"{row.key}_setting" if row.key in _TAKEN else row.key
 
 
 def _condition(row: Setting) -> Any:

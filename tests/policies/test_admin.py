@@ -1,5 +1,6 @@
 """The console pages of settings, overrides, presets, effective policies and revisions."""
 
+import html
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ from apps.audit.models import Entry
 from apps.policies import services
 from apps.policies.models import CONFIGS, BreakerConfig, Config, Override, RetryConfig
 from apps.publication.models import Fragment, Revision
+from holdfast.spec import PRESETS, Preset
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -24,7 +26,10 @@ ONE_VALUE: dict[str, dict[str, Any]] = {
     "retry": {"attempts": 5},
     "timeout": {"attempt_seconds": 3.0},
     "bulkhead": {"max_concurrent": 3},
+    "rate_limit": {"scope": "call"},
     "fallback": {"chain": [{"kind": "queue"}]},
+    "recovery": {"rules": [{"match": "critical", "action": "isolate"}]},
+    "dead_letter": {"when": "always"},
 }
 
 
@@ -43,12 +48,12 @@ class TestConfigPages:
     @pytest.mark.parametrize("pattern", CONFIGS)
     def test_every_pattern_has_its_pages(self, pattern: str) -> None:
         row = make.config(pattern, **ONE_VALUE[pattern])
-        client = make.browser()
+        client, model = make.browser(), row._meta.model_name
 
         for page in ("changelist", "set"):
-            text_of(client, address(f"{pattern}config_{page}"))
+            text_of(client, address(f"{model}_{page}"))
         for page in ("change", "edit", "clear"):
-            text_of(client, address(f"{pattern}config_{page}", row.pk))
+            text_of(client, address(f"{model}_{page}", row.pk))
 
     def test_the_list_says_where_and_what(self) -> None:
         place = make.environment()
@@ -166,7 +171,7 @@ class TestConfigPages:
     def test_a_stale_page_shows_the_newer_state_and_writes_nothing(self) -> None:
         row = make.config(attempts=5)
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(row.environment)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(row.environment)
         )
 
         answer = make.browser().post(
@@ -324,18 +329,20 @@ class TestOverridePages:
 
 
 class TestPresetPage:
-    def test_it_sets_and_says_what_it_left_out(self) -> None:
+    @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.key)
+    def test_every_preset_sets_all_it_names(self, preset: Preset) -> None:
         bank = make.dependency(slug="bank")
 
         answer = make.browser().post(
             address("servicepolicy_apply-preset"),
-            {"dependency": bank.pk, "preset": "binance"},
+            {"dependency": bank.pk, "preset": preset.key},
             follow=True,
         )
 
-        assert "Binance is set for bank, revision 1." in answer.content.decode()
-        assert "rate_limit.calls" in answer.content.decode()
-        assert Revision.objects.count() == 1
+        told = html.unescape(answer.content.decode())
+        assert f"{preset.title} is set for bank, revision 1." in told
+        published = {row.name: row.body for row in Fragment.objects.current()}
+        assert published == {key: dict(values) for key, values in preset.settings.items()}
 
 
 class TestEffectivePage:
@@ -409,7 +416,7 @@ class TestRevisionPages:
     def test_the_page_shows_what_changed(self) -> None:
         row = make.config(attempts=5)
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(row.environment)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(row.environment)
         )
         newest = Revision.objects.get(number=2)
 
@@ -420,7 +427,7 @@ class TestRevisionPages:
     def test_roll_back_shows_what_it_changes_and_does_it(self) -> None:
         row = make.config(attempts=5)
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(row.environment)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(row.environment)
         )
         first = Revision.objects.get(number=1)
         url = address("revision_rollback", first.pk, app="publication")

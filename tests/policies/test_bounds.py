@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import Field
 from django.urls import reverse
 
 from apps.policies.models import CONFIGS, BreakerConfig
-from holdfast.spec import PATTERNS, Setting
+from holdfast.spec import ACTIVE_PATTERNS, PATTERNS, Setting
 from tests import make
 
 SETTINGS = [row for pattern in CONFIGS for row in PATTERNS[pattern].settings.values()]
@@ -76,7 +76,7 @@ class TestTheTable:
         assert columns == {(row.pattern, row.key) for row in SETTINGS}
 
     def test_every_active_pattern_has_a_table(self) -> None:
-        assert list(CONFIGS) == ["breaker", "retry", "timeout", "bulkhead", "fallback"]
+        assert set(ACTIVE_PATTERNS) <= set(CONFIGS)
 
 
 @pytest.mark.django_db
@@ -88,7 +88,7 @@ class TestDatabase:
         column = connection.ops.quote_name(row.key)
 
         with (
-            pytest.raises(IntegrityError),
+            pytest.raises((IntegrityError, DataError)),  # its rule, or already the column's type
             transaction.atomic(),
             connection.cursor() as cursor,
         ):
@@ -159,7 +159,7 @@ class TestForm:
     @pytest.mark.parametrize(("row", "value"), cases(out_of_bounds))
     def test_it_refuses_what_is_out_of_bounds(self, row: Setting, value: Any) -> None:
         place = make.environment()
-        address = reverse(f"admin:policies_{row.pattern}config_set")
+        address = reverse(f"admin:policies_{row.pattern.replace('_', '')}config_set")
         text = json.dumps(value) if isinstance(value, list | dict) else str(value)
 
         answer = make.browser().post(address, {"environment": place.pk, row.key: text})

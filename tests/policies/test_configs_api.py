@@ -348,7 +348,7 @@ class TestBadInput:
 
         assert answer.status_code in {200, 400}
 
-    @pytest.mark.parametrize("pattern", ["galaxy", "rate_limit", "%00", "retry/x", "retry/%00"])
+    @pytest.mark.parametrize("pattern", ["galaxy", "hedge", "%00", "retry/x", "retry/%00"])
     def test_addresses_that_are_none(self, pattern: str) -> None:
         assert make.client().get(f"/api/v1/configs/{pattern}").status_code == 404
 

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from apps.policies.models import CONFIGS
 from holdfast.spec import PATTERNS, json_schema
 from tests import make
 
@@ -50,9 +51,8 @@ class TestSources:
         answer = make.client(place).get("/api/v1/effective/checkout")
 
         values = answer.json()["dependencies"][0]["values"]
-        patterns = ("breaker", "retry", "timeout", "bulkhead", "fallback")
         assert [(row["pattern"], row["key"]) for row in values] == [
-            (pattern, key) for pattern in patterns for key in PATTERNS[pattern].settings
+            (pattern, key) for pattern in CONFIGS for key in PATTERNS[pattern].settings
         ]
 
     def test_an_explicit_off_is_not_inherited(self) -> None:

@@ -1,11 +1,10 @@
-"""Presets: what they set, and that what cannot be set yet is said."""
+"""Presets: all of each is set, in one step."""
 
 from typing import Any
 
 import pytest
 
 from apps.audit.models import Entry
-from apps.policies.models import CONFIGS
 from apps.publication.models import Fragment, Revision
 from holdfast.spec import PRESETS
 from tests import make
@@ -23,19 +22,13 @@ def apply(name: str, **members: Any) -> Any:
 
 class TestApply:
     @pytest.mark.parametrize("name", PRESETS)
-    def test_everything_is_set_or_named_as_left_out(self, name: str) -> None:
+    def test_everything_it_names_is_set(self, name: str) -> None:
         answer = apply(name)
 
         assert answer.status_code == 200
         published = {row.name: row.body for row in Fragment.objects.current()}
-        wanted = PRESETS[name].settings
-        assert published == {key: dict(wanted[key]) for key in wanted if key in CONFIGS}
-        assert answer.json()["left_out"] == [
-            f"{pattern}.{key}"
-            for pattern, values in wanted.items()
-            if pattern not in CONFIGS
-            for key in values
-        ]
+        assert published == {key: dict(values) for key, values in PRESETS[name].settings.items()}
+        assert answer.json()["left_out"] == []
 
     def test_it_is_one_revision_and_an_audit_entry_per_pattern(self) -> None:
         answer = apply("alpaca", reason="new broker")
@@ -48,9 +41,6 @@ class TestApply:
             "timeoutconfig",
         }
         assert {entry.reason for entry in entries} == {"new broker"}
-
-    def test_rate_limits_are_said_not_to_be_set(self) -> None:
-        assert "rate_limit.calls" in apply("binance").json()["left_out"]
 
     def test_for_one_service_only(self) -> None:
         apply("gemini", service="checkout")

@@ -69,19 +69,19 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
 def _change(row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]) -> Config:
     reason = values.pop("reason")
     return services.set_config(
-        row.pattern, scope=row.scope, values=values, version=version, reason=reason, actor=actor
+        row.pattern, scope=row.holds_in, values=values, version=version, reason=reason, actor=actor
     )
 
 
 def _clear(row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]) -> None:
     services.clear_config(
-        row.pattern, scope=row.scope, version=version, reason=values["reason"], actor=actor
+        row.pattern, scope=row.holds_in, version=version, reason=values["reason"], actor=actor
     )
 
 
 def _facts(row: Config, actor: Actor) -> list[tuple[Any, Any]]:
-    reach = selectors.reach_of(row.scope)
-    return [(_("Holds for"), row.scope), (_("Services it reaches"), reach or _("none yet"))]
+    reach = selectors.reach_of(row.holds_in)
+    return [(_("Holds for"), row.holds_in), (_("Services it reaches"), reach or _("none yet"))]
 
 
 class ConfigAdmin(GuardedModelAdmin):
@@ -101,11 +101,11 @@ class ConfigAdmin(GuardedModelAdmin):
 
     @column(gettext_lazy("Where"), order="dependency__slug")
     def where(self, row: Config) -> str:
-        return str(row.scope)
+        return str(row.holds_in)
 
     @column(gettext_lazy("Level"), badge={"service": "info", "dependency": "success"})
     def level(self, row: Config) -> tuple[str, str]:
-        return row.scope.level, row.scope.level
+        return row.holds_in.level, row.holds_in.level
 
     @column(gettext_lazy("Set here"))
     def set_here(self, row: Config) -> str:

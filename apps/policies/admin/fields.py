@@ -128,6 +128,8 @@ def _range(setting: Setting) -> str:
             "one": setting.choices[0],
             "all": ", ".join(setting.choices),
         }
+    if setting.type == "strings":
+        return _('JSON, such as ["card.number"]; at most %(most)d.') % {"most": setting.max_items}
     if setting.members:
         return _("JSON; each with %(members)s.") % {
             "members": ", ".join(member.key for member in setting.members)

@@ -68,10 +68,10 @@ def ends(row: Override) -> str:
 
 
 def _facts(row: Override, actor: Actor) -> list[tuple[Any, Any]]:
-    reach = selectors.reach_of(row.scope)
+    reach = selectors.reach_of(row.holds_in)
     hits = ngettext("%d service", "%d services", reach) % reach
     return [
-        (_("This hits"), f"{row.scope}: {hits}"),
+        (_("This hits"), f"{row.holds_in}: {hits}"),
         (_("At present"), f"{row.get_mode_display()} · {row.set_by}: {row.reason} · {ends(row)}"),
     ]
 
@@ -146,7 +146,7 @@ class OverrideAdmin(GuardedModelAdmin):
 
     @column(gettext_lazy("Where"))
     def where(self, row: Override) -> str:
-        return str(row.scope) if row.service_id else _("%s everywhere") % row.dependency
+        return str(row.holds_in) if row.service_id else _("%s everywhere") % row.dependency
 
     @column(
         gettext_lazy("Mode"),

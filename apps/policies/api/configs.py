@@ -116,7 +116,7 @@ class ConfigView(PatternView):
         with self.errors_by_field():
             services.clear_config(
                 self.pattern,
-                scope=self.row(request, config_id).scope,
+                scope=self.row(request, config_id).holds_in,
                 version=if_match(request),
                 actor=actor_of(request),
             )
@@ -127,7 +127,7 @@ class ConfigView(PatternView):
         with self.errors_by_field():
             row = services.set_config(
                 self.pattern,
-                scope=self.row(request, config_id).scope,
+                scope=self.row(request, config_id).holds_in,
                 values=unnamed | body["settings"],
                 reason=body["reason"],
                 version=if_match(request),

@@ -136,7 +136,7 @@ def _lease(override: Override) -> Actor:
 def _override(override_id: int, actor: Actor) -> Override:
     """The override, if the actor sees it and may change it."""
     override = get_visible(Override.objects, actor=actor, pk=override_id)
-    check_scope(override.scope, actor)
+    check_scope(override.holds_in, actor)
     return override
 
 
@@ -190,7 +190,7 @@ def _publish(
     override: Override, actor: Actor, reason: str, more: list[Piece] | None = None
 ) -> Revision:
     body = override.body() if override.ended_at is None else None
-    piece = Piece(Part.OVERRIDE, body, **override.scope.slugs)
+    piece = Piece(Part.OVERRIDE, body, **override.holds_in.slugs)
     return publication.publish(
         override.environment_id, [piece, *(more or [])], actor=actor, reason=reason
     )

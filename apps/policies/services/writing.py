@@ -79,7 +79,7 @@ def write(
         return written, None
     pieces = [_piece(each) for each in changed]
     for each in changed:
-        pieces += declared_use(each.row.scope)
+        pieces += declared_use(each.row.holds_in)
     revision = publication.publish(
         actor.environment_id, pieces, actor=actor, reason=reason, restores=restores
     )
@@ -185,7 +185,9 @@ def _taken() -> Conflict:
 
 def _piece(written: Written) -> Piece:
     values = {} if written.is_removed else written.row.values
-    return Piece(Part.SETTING, values or None, **written.row.scope.slugs, name=written.row.pattern)
+    return Piece(
+        Part.SETTING, values or None, **written.row.holds_in.slugs, name=written.row.pattern
+    )
 
 
 def _note_origins(written: Written, revision: Revision) -> None:
@@ -204,7 +206,7 @@ def _note_origins(written: Written, revision: Revision) -> None:
 
 def _check_policies(environment_id: int, changed: Iterable[Written]) -> None:
     """The rules over several settings, for every calls the change has an effect on."""
-    scopes = [each.row.scope for each in changed]
+    scopes = [each.row.holds_in for each in changed]
     pieces = Fragment.objects.current().filter(
         environment_id=environment_id, part=Part.SETTING, body__isnull=False
     )

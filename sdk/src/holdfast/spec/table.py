@@ -408,24 +408,34 @@ _RECOVERY = _pattern(
         members=(
             Setting(
                 key="match", type="text", default="", pattern="recovery",
-                help="Error class, or name of the exception, the rule is for.",
+                help="Error class, or name of the exception or of one it derives from, such as "
+                "transient, TimeoutError, httpx.ConnectError or shop.errors.Busy.",
             ),
             _choice(
                 "action", "retry", ("retry", "restart", "fallback", "isolate", "escalate"),
                 "What is done.", pattern="recovery", aliases=("RecoveryAction",),
             ),
-            _int("attempts", 1, 1, 20, "How often it is tried.", pattern="recovery"),
-            _seconds("delay_seconds", 0.0, 0.0, 3_600.0, "Wait before it.", pattern="recovery"),
-            _seconds(
-                "cooldown_seconds", 60.0, 0.0, DAY, "Shortest time between two such actions.",
+            _int(
+                "attempts", 1, 1, 20, "How often `retry` and `restart` try.", unit="attempts",
                 pattern="recovery",
             ),
             _seconds(
-                "isolate_seconds", 300.0, 0.0, DAY, "How long `isolate` keeps callers away.",
+                "delay_seconds", 0.0, 0.0, 3_600.0, "Wait before each of these attempts.",
+                pattern="recovery",
+            ),
+            _seconds(
+                "cooldown_seconds", 60.0, 0.0, DAY,
+                "Shortest time between two actions of one rule in one process.",
+                pattern="recovery",
+            ),
+            _seconds(
+                "isolate_seconds", 300.0, 0.0, DAY,
+                "How long `isolate` keeps callers away and `fallback` answers; 0 does neither.",
                 pattern="recovery",
             ),
         ),
-        help="Rules tried in this order; the first that matches is applied.",
+        help="When errors make a pattern, the first of these rules that matches is applied; "
+        "empty only notices patterns.",
     ),
     _seconds(
         "pattern_window_seconds", 60.0, 1.0, 3_600.0,
@@ -433,7 +443,7 @@ _RECOVERY = _pattern(
     ),
     _int(
         "pattern_count", 10, 2, 10_000,
-        "Errors of the same class that make an error pattern.", unit="errors",
+        "Errors of one type, in one process, that make an error pattern.", unit="errors",
     ),
 )  # fmt: skip
 
