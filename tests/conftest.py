@@ -40,3 +40,11 @@ def flush_past_the_audit_triggers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", flush_with_triggers_lifted)
         yield
+
+
+@pytest.fixture(autouse=True)
+def count_refusals_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Databases that are rolled back give the next test's people the same ids."""
+    from apps.audit import denials
+
+    monkeypatch.setattr(denials, "bounds", denials.Bounds())
