@@ -103,8 +103,8 @@ class TestOneInstant:
         moment = datetime(2026, 11, 22, 14, 3, 7, tzinfo=UTC)
 
         with clock.use(lambda: moment):
-            setter(place, row.scope, 3)()
-            setter(place, row.scope, 4)()
+            setter(place, row.holds_in, 3)()
+            setter(place, row.holds_in, 4)()
 
         same = Revision.objects.filter(at=moment).order_by("number")
         assert [revision.number for revision in same] == [2, 3]

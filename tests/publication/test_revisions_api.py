@@ -30,7 +30,7 @@ class TestList:
         row = make.config(at=make.scope(place))
         for attempts in (1, 2, 3):
             services.set_config(
-                "retry", scope=row.scope, values={"attempts": attempts}, actor=make.actor(place)
+                "retry", scope=row.holds_in, values={"attempts": attempts}, actor=make.actor(place)
             )
         api = make.client(place)
 
@@ -69,7 +69,7 @@ class TestDetail:
         row = make.config(at=make.scope(place), attempts=2, jitter="none")
         services.set_config(
             "retry",
-            scope=row.scope,
+            scope=row.holds_in,
             values={"attempts": 3, "jitter": None},
             actor=make.actor(place),
         )

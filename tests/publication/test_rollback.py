@@ -35,8 +35,8 @@ class TestRollback:
         removed = make.config("timeout", make.scope(place, bank), attempt_seconds=3.0)
         then = settings(place)
         actor = make.actor(place)
-        services.set_config("retry", scope=changed.scope, values={"attempts": 9}, actor=actor)
-        services.clear_config("timeout", scope=removed.scope, actor=actor)
+        services.set_config("retry", scope=changed.holds_in, values={"attempts": 9}, actor=actor)
+        services.clear_config("timeout", scope=removed.holds_in, actor=actor)
         make.config("breaker", make.scope(place, bank), open_seconds=5.0)
 
         answer = roll_back(place, 2)
@@ -51,7 +51,7 @@ class TestRollback:
         place = make.environment()
         row = make.config(attempts=2, at=make.scope(place))
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(place)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(place)
         )
 
         answer = roll_back(place, 1)
@@ -65,7 +65,7 @@ class TestRollback:
         place = make.environment()
         row = make.config(attempts=2, at=make.scope(place))
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(place)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(place)
         )
 
         roll_back(place, 1)
@@ -79,7 +79,7 @@ class TestRollback:
         place = make.environment()
         row = make.config(attempts=2, jitter="none", at=make.scope(place))
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(place)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(place)
         )
 
         roll_back(place, 1)
@@ -91,7 +91,7 @@ class TestRollback:
         place = make.environment()
         row = make.config(attempts=2, at=make.scope(place))
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(place)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(place)
         )
         override = make.override(make.scope(dependency=make.dependency(place)))
         make.engaged(place, "read-only")
@@ -106,7 +106,7 @@ class TestRollback:
         place = make.environment()
         row = make.config(attempts=2, at=make.scope(place))
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(place)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(place)
         )
         roll_back(place, 1)
 
@@ -121,7 +121,7 @@ class TestRollback:
         make.config(at=make.scope(place, bank, other), attempts=3)
         row = make.config(at=make.scope(place, bank, checkout), attempts=2)
         services.set_config(
-            "retry", scope=row.scope, values={"attempts": 9}, actor=make.actor(place)
+            "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(place)
         )
 
         roll_back(place, 2)
@@ -153,7 +153,7 @@ class TestRefusals:
     )
     def test_bad_input(self, members: dict[str, Any]) -> None:
         row = make.config()
-        services.clear_config("retry", scope=row.scope, actor=make.actor(row.environment))
+        services.clear_config("retry", scope=row.holds_in, actor=make.actor(row.environment))
 
         answer = roll_back(row.environment, 1, **members)
 
