@@ -10,11 +10,13 @@ from typing import Any, NoReturn
 from holdfast._breaker import Outcome as BreakerOutcome
 from holdfast._breaker import Ticket
 from holdfast._bulkhead import Bulkhead
-from holdfast._classify import Rules, classify, is_timeout
+from holdfast._classify import Rules, classify, is_timeout, is_unsent
 from holdfast._dependency import Dependency
 from holdfast._events import log
 from holdfast._fallback import Link, NoAnswer, Request, causes_of
 from holdfast._rate_limit import Turn
+from holdfast._recovery import RecoveryRule
+from holdfast._remedies import take_note
 from holdfast._retry import Attempts, StopReason
 from holdfast._scope import Scope, active
 from holdfast.errors import (
@@ -59,6 +61,8 @@ class Call:
         "place",
         "plan",
         "request",
+        "rescue",
+        "rescued",
         "source",
         "turn",
     )
@@ -74,6 +78,8 @@ class Call:
         self.turn: Turn | None = None  # taken, and not yet used
         self.had_turn = False  # used one
         self.limit: float | None = None
+        self.rescue: RecoveryRule | None = None  # grants attempts beyond those of the retry
+        self.rescued = 0
         self.source = "call"
         self.is_left_behind = False  # on a thread that is still busy with it
         self.deadline_at = self._overall_deadline()
@@ -195,6 +201,8 @@ class Call:
             names = (*names, "timeouts")
         now = self.dependency.shared.clock.monotonic()
         self._settle(ticket, now, outcome, names, klass=klass, failure=type(error).__name__)
+        if klass not in ("ignored", "rejected"):
+            self.rescue = take_note(self.dependency, error, klass, now) or self.rescue
 
     def was_cancelled(self, ticket: Ticket) -> None:
         """Settle an attempt that somebody else ended: it says nothing of the dependency."""
@@ -226,32 +234,26 @@ class Call:
 
     def wait_before_next(self, error: Exception) -> float | None:
         """Seconds until the next attempt, or None if the error is final."""
-        rules = self.plan.retry
-        if rules is None:
-            return None
-        if self.attempts is None:
-            self.attempts = Attempts(rules)
-        shared = self.dependency.shared
         klass = self.class_of(error)
-        answer = self.attempts.next_wait(
-            error,
-            klass,
-            budget=self.dependency.budget,
-            remaining=self.remaining(),
-            rand=shared.rand,
-            wall=shared.clock.wall,
-        )
+        answer = self._next_wait(error, klass)
         if isinstance(answer, StopReason):
-            self._stopped(error, klass, answer)
-            return None
+            wait = self._wait_by_rule(error, answer)
+            if wait is None:
+                self._stopped(error, klass, answer)
+                return None
+            answer = wait
         self._about_to_retry(klass, answer)
         return answer
 
     def links(self, error: Exception) -> tuple[Link, ...]:
         """The fallbacks that answer for this error."""
-        causes = causes_of(error, self.class_of(error))
-        has_function = self.options.fallback is not None
-        return self.plan.fallback.links_for(causes, has_function=has_function)
+        klass, dependency = self.class_of(error), self.dependency
+        now = dependency.shared.clock.monotonic()
+        return self.plan.fallback.links_for(
+            causes_of(error, klass),
+            has_function=self.options.fallback is not None,
+            whatever=dependency.recovery.lets_fallback_answer(error, klass, now),
+        )
 
     def fallback_function(self, link: Link) -> Callable[..., Any]:
         """The function a link names.
@@ -331,6 +333,34 @@ class Call:
         self.dependency.stats.ended(elapsed, names)
         self.dependency.breaker.settle(ticket, outcome, now, klass=klass, failure=failure)
 
+    def _next_wait(self, error: Exception, klass: str) -> float | StopReason:
+        rules, shared = self.plan.retry, self.dependency.shared
+        if rules is None:
+            return StopReason.NOT_RETRYABLE
+        if self.attempts is None:
+            self.attempts = Attempts(rules)
+        return self.attempts.next_wait(
+            error,
+            klass,
+            budget=self.dependency.budget,
+            remaining=self.remaining(),
+            rand=shared.rand,
+            wall=shared.clock.wall,
+        )
+
+    def _wait_by_rule(self, error: Exception, reason: StopReason) -> float | None:
+        """Seconds until a further attempt a rule of error recovery grants, if it may be made."""
+        rule = self.rescue
+        if rule is None or self.rescued >= rule.attempts or reason not in _RESCUED:
+            return None
+        may_repeat = self.plan.effective["retry"]["idempotent"] or is_unsent(error)
+        outer, left = active(), self.remaining()
+        is_nested = outer is not None and outer.is_retry
+        if not may_repeat or is_nested or (left is not None and rule.delay_seconds >= left):
+            return None
+        self.rescued += 1
+        return rule.delay_seconds
+
     def _about_to_retry(self, klass: str, wait: float) -> None:
         dependency, attempt = self.dependency, self.made + 1
         dependency.stats.count(*(["retries", "recoveries.attempted"][: 2 if attempt == 2 else 1]))
@@ -355,6 +385,9 @@ _PERMANENT: Mapping[str, tuple[BreakerOutcome, tuple[str, ...]]] = {
     "failure": ("failure", ("failures", "permanent")),
     "ignore": ("neutral", ("ignored", "permanent")),
 }
+_RESCUED = (StopReason.ATTEMPTS_EXHAUSTED, StopReason.NOT_RETRYABLE)
+"""Reasons to stop that a rule of error recovery may overrule; never budget or deadline."""
+
 _REJECTED = {
     "open": "open",
     "bulkhead_full": "bulkhead",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from holdfast._fallback import Fallbacks, Sink
 from holdfast._flags import Flag, deadline_of
 from holdfast._plan import Plan
 from holdfast._rate_limit import RateLimiter
+from holdfast._recovery import Recovery, RecoveryRules, in_background
 from holdfast._retry import Budget
 from holdfast._stats import Snapshot, Stats
 from holdfast._timeout import Threads
@@ -32,6 +33,8 @@ class Shared:
     Attributes:
         sink: Takes calls a fallback chain queues; None until one is installed.
         stale: Whether Holdfast has not been heard for too long.
+        restarts: Dependency → the service's function that restarts what talks to it.
+        spawn: Runs such a function, away from the call.
     """
 
     clock: Clock
@@ -41,6 +44,8 @@ class Shared:
     functions: dict[str, Callable[..., Any]]
     sink: Sink | None = None
     stale: bool = False
+    restarts: dict[str, Callable[[], object]] = field(default_factory=dict)
+    spawn: Callable[[Callable[[], None]], None] = in_background
 
 
 class Dependency:
@@ -55,6 +60,7 @@ class Dependency:
         self.shared = shared
         self.stats = Stats()
         self.fallbacks = Fallbacks(name)
+        self.recovery = Recovery(plan.recovery)
         self.degrading: tuple[Flag, ...] = ()
         self.breaker = Breaker(
             name,
@@ -86,12 +92,15 @@ class Dependency:
             self.bulkhead.configure(plan.bulkhead)
         if plan.retry is not None and plan.retry != old.retry:
             self.budget.configure(plan.retry.budget_tokens, plan.retry.budget_refill)
+        if plan.recovery != old.recovery:
+            self._follow_recovery(plan.recovery)
         self.plan = plan
 
     def follow_override(self, entry: Mapping[str, Any] | None, received: Received) -> None:
         """Put the override of the policy in force, or release it.
 
-        A lease that did not change never grows, however often it is received.
+        A lease that did not change never grows, however often it is received. Whoever sets one
+        decides: an isolation by a rule of error recovery ends.
         """
         override = None
         if entry is not None:
@@ -101,8 +110,16 @@ class Dependency:
                 deadline = min(deadline, before)
             override = Override(mode=entry["mode"], reason=entry["reason"], deadline=deadline)
             self._override_deadline = deadline
+            self.breaker.set_override(ISOLATION, None, self.shared.clock.monotonic())
         self._override_entry = entry
         self.breaker.set_override("policy", override, self.shared.clock.monotonic())
+
+    def isolate(self, seconds: float, reason: str, now: float) -> None:
+        """Keep callers away for a while, unless an operator said something else."""
+        self.breaker.sweep(now)
+        if seconds > 0 and self.breaker.override is None:
+            override = Override(mode="force_open", reason=reason, deadline=now + seconds)
+            self.breaker.set_override(ISOLATION, override, now)
 
     def engaged_flag(self, now: float) -> Flag | None:
         """The fallback flag that keeps calls away right now."""
@@ -153,12 +170,21 @@ class Dependency:
         self.bulkhead.reset_after_fork()
         self.budget.reset_after_fork()
         self.fallbacks.reset_after_fork()
+        self.recovery.reset_after_fork()
         self.stats.reset_after_fork()
         self._collected = None
+
+    def _follow_recovery(self, rules: RecoveryRules) -> None:
+        self.recovery.configure(rules)
+        if all(rule.action != "isolate" for rule in rules.rules):
+            self.breaker.set_override(ISOLATION, None, self.shared.clock.monotonic())
 
     def _emit(self, kind: str, data: dict[str, Any]) -> None:
         self.shared.events.emit(kind, self.name, data)
 
+
+ISOLATION = "recovery"
+"""Source of the override by which a rule of error recovery keeps callers away."""
 
 _ANY = BulkheadRules(max_concurrent=100_000, max_waiting=0, max_wait_seconds=0.0)
 """Rules of a bulkhead nobody asks while it is switched off."""

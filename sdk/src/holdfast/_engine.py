@@ -6,6 +6,7 @@ call ever waits for either.
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import threading
@@ -31,6 +32,7 @@ from holdfast._guard import (
     run_async,
 )
 from holdfast._plan import Plan, Policy, compile_plan
+from holdfast._recovery import in_background
 from holdfast._timeout import Threads
 from holdfast._views import DependencyView
 from holdfast.clock import Clock
@@ -55,6 +57,7 @@ class Engine:
         *,
         instance: str = "",
         rand: Callable[[], float] = random.random,
+        spawn: Callable[[Callable[[], None]], None] = in_background,
     ) -> None:
         self.clock = clock or Clock()
         self.events = Events(self.clock)
@@ -65,7 +68,12 @@ class Engine:
         self.defaults = _from_environment() if defaults is None else defaults
         self.flags = Flags(self.clock.monotonic)
         self._shared = Shared(
-            clock=self.clock, events=self.events, threads=Threads(), rand=rand, functions={}
+            clock=self.clock,
+            events=self.events,
+            threads=Threads(),
+            rand=rand,
+            functions={},
+            spawn=spawn,
         )
         self._dependencies: dict[str, Dependency] = {}
         self._lock = threading.RLock()
@@ -139,6 +147,16 @@ class Engine:
     def register_fallback(self, name: str, function: Callable[..., Any]) -> None:
         """Make a function known to fallback chains by name."""
         self._shared.functions[name] = function
+
+    def register_restart(self, dependency: str, function: Callable[[], object]) -> None:
+        """Make known what restarts the service's connection to a dependency.
+
+        Raises:
+            TypeError: it is a coroutine function, which a thread of its own cannot run.
+        """
+        if inspect.iscoroutinefunction(function):
+            raise TypeError("a restart runs in a thread: give it an ordinary function")
+        self._shared.restarts[dependency] = function
 
     # -- for those who watch ---------------------------------------------------------------------
 

@@ -52,9 +52,11 @@ class FallbackRules:
             max_concurrent=settings["max_concurrent"],
         )
 
-    def links_for(self, causes: frozenset[str], *, has_function: bool) -> tuple[Link, ...]:
-        """The chain that answers for these causes, empty if none does."""
-        if not causes & self.on:
+    def links_for(
+        self, causes: frozenset[str], *, has_function: bool, whatever: bool = False
+    ) -> tuple[Link, ...]:
+        """The chain that answers for these causes, or `whatever` the cause; empty if none does."""
+        if not whatever and not causes & self.on:
             return ()
         if self.chain is None:
             return (Link(kind="function"),) if has_function else ()

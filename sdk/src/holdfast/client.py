@@ -147,6 +147,17 @@ class Holdfast:
         """Make a function known to fallback chains by name."""
         self._engine.register_fallback(name, function)
 
+    def register_restart(self, dependency: str, function: Callable[[], object]) -> None:
+        """Make known what restarts the connection to a dependency, for rules of error recovery.
+
+        It is called without arguments, in a thread of its own, once at a time; raising an
+        exception says that it failed.
+
+        Raises:
+            TypeError: it is a coroutine function.
+        """
+        self._engine.register_restart(dependency, function)
+
     # -- asking ------------------------------------------------------------------------------------
 
     @property
@@ -253,7 +264,7 @@ class Holdfast:
 
     def _on_event(self, event: Event) -> None:
         connection = self._connection
-        if connection is not None and event.type == "breaker.state_changed":
+        if connection is not None and event.type in _URGENT:
             connection.acknowledge()
 
     # -- forks -------------------------------------------------------------------------------------
@@ -278,6 +289,9 @@ class Holdfast:
         self._is_started = False
         self._engine.on_use = None if self._is_closed else self._ensure_started
 
+
+_URGENT = frozenset({"breaker.state_changed", "recovery.escalated"})
+"""Events that are reported at once."""
 
 _clients: weakref.WeakSet[Holdfast] = weakref.WeakSet()
 

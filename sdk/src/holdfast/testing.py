@@ -81,7 +81,13 @@ class LocalHoldfast(Holdfast):
         super().__init__()
         self.close()  # before its first use: from now on nothing can start
         self.fake_clock = clock or FakeClock()
-        self._engine = Engine(self.fake_clock, defaults={}, instance="test", rand=lambda: rand)
+        self._engine = Engine(
+            self.fake_clock,
+            defaults={},
+            instance="test",
+            rand=lambda: rand,
+            spawn=lambda work: work(),
+        )
         self._revision = 0
         self._flags: dict[str, dict[str, Any]] = {}
         self._policies: dict[str, dict[str, Any]] = {}

@@ -460,7 +460,7 @@ class TestEvents:
     def test_masses_of_alike_events_become_one_a_second_with_their_number(self) -> None:
         hf = LocalHoldfast()
         hf.set_policy("api", fallback={"chain": [{"kind": "value", "value": 1}]}, **NO_RETRY,
-                      breaker={"enabled": False})  # fmt: skip
+                      breaker={"enabled": False}, recovery={"pattern_count": 1_000})  # fmt: skip
         for _ in range(500):
             hf.call("api", fail)
 
@@ -560,7 +560,8 @@ class TestForks:
         dependency = engine.state_of("api")
         locks: list[Any] = [engine._lock, engine.events._lock, dependency.breaker._lock,
                  dependency.stats._lock, dependency.budget._lock, dependency.fallbacks._lock,
-                 dependency.bulkhead._lock, dependency.rate_limiter._lock]  # fmt: skip
+                 dependency.bulkhead._lock, dependency.rate_limiter._lock,
+                 dependency.recovery._lock]  # fmt: skip
         for lock in locks:  # as if another thread held every one of them in the moment of the fork
             threading.Thread(target=lock.acquire).start()
         dependency.bulkhead.used = 1

@@ -24,7 +24,7 @@ FALLBACK_CAUSES = (
     "rate_limited",
     "degraded",
 )
-ACTIVE_PATTERNS = ("breaker", "retry", "timeout", "bulkhead", "rate_limit", "fallback")
+ACTIVE_PATTERNS = ("breaker", "retry", "timeout", "bulkhead", "rate_limit", "fallback", "recovery")
 """Patterns that act in this version; the others are kept and shown, and do nothing yet."""
 
 LARGEST_INT = 2_147_483_647  # what an integer column of every database holds
@@ -402,7 +402,7 @@ _FALLBACK = _pattern(
 _RECOVERY = _pattern(
     "recovery",
     "Error recovery",
-    "Rules that act on errors that repeat. Kept and shown, not yet acted upon.",
+    "Notices errors that repeat, and acts on them by rules.",
     Setting(
         key="rules", type="list", default=[], max_items=50, off=[], required=("match", "action"),
         members=(
