@@ -20,6 +20,11 @@ app.conf.beat_schedule = {
     "end leases of flags": {"task": "apps.degradation.tasks.end_due_flags", "schedule": 1.0},
     "end leases of overrides": {"task": "apps.policies.tasks.end_due_overrides", "schedule": 1.0},
     "roll up telemetry": {"task": "apps.telemetry.tasks.roll_up", "schedule": 60.0},
+    "take back dead letters": {
+        "task": "apps.deadletters.tasks.return_expired",
+        "schedule": 1.0,
+    },
+    "prune dead letters": {"task": "apps.deadletters.tasks.prune", "schedule": 3600.0},
     "prune telemetry": {"task": "apps.telemetry.tasks.prune", "schedule": 600.0},
 }
 # A tick that was missed is not made up for: the next one does the same work.

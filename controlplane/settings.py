@@ -91,6 +91,7 @@ INSTALLED_APPS = [
     "apps.telemetry",
     "apps.policies",
     "apps.degradation",
+    "apps.deadletters",
     "apps.delivery",
     "apps.live",
     "apps.console",
@@ -213,6 +214,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {  # members of several shapes have these names
+        "LetterStatusEnum": "apps.deadletters.models.LetterStatus",
+        "CaptureStatusEnum": ["created", "updated", "unchanged", "invalid"],
+        "AuditOutcomeEnum": "apps.audit.models.Entry.Outcome",
+        "VerdictEnum": ["accepted", "late", "unknown"],
+        "RedriveOutcomeEnum": ["resolved", "refailed", "released", "extend"],
+    },
     "COMPONENT_SPLIT_PATCH": False,  # what a PATCH requires is required
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024  # bytes: the largest body any route takes
@@ -222,6 +230,10 @@ POLL_SECONDS = env.float("POLL_SECONDS", 10.0)
 REPORT_SECONDS = env.float("REPORT_SECONDS", 5.0)
 JITTER = 0.2  # share of the interval, either way
 STALE_AFTER_SECONDS = env.int("STALE_AFTER_SECONDS", 300)
+
+# --- Dead letters -------------------------------------------------------------------------------
+# Resolved and discarded ones; what is unresolved is kept until somebody decides.
+DEAD_LETTERS_KEPT_DAYS = env.int("DEAD_LETTERS_KEPT_DAYS", 30)
 
 # --- People -------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"

@@ -22,6 +22,7 @@ API: list[URLPattern | URLResolver] = [
             "telemetry",
             "policies",
             "degradation",
+            "deadletters",
             "delivery",
         )
     ),

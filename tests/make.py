@@ -1,5 +1,6 @@
 """The world of the tests: small functions with defaults, one per thing."""
 
+import json
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -13,6 +14,10 @@ from apps.accounts import services as accounts
 from apps.accounts.models import ApiToken, Membership, User
 from apps.core import clock
 from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
+from apps.deadletters import services as deadletters
+from apps.deadletters.letters import Item
+from apps.deadletters.letters import read as read_batch
+from apps.deadletters.models import DeadLetter, Redrive
 from apps.degradation import services as degradation
 from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment, Instance, Service, Usage
@@ -247,3 +252,44 @@ def override(
 def uses(of: Service, what: Dependency) -> None:
     """The service calls the dependency."""
     Usage.objects.create(service=of, dependency=what, source=Usage.Source.DECLARED)
+
+
+def letter_item(dedup_key: str = "", **members: Any) -> dict[str, Any]:
+    """A dead letter as a service sends it: a charge that timed out, unless `members` say else."""
+    return {
+        "dedup_key": dedup_key or f"order-{next(_numbers)}",
+        "handler": "charge-card",
+        "dependency": "payments-api",
+        "reason": "retries_exhausted",
+        "error": {
+            "class": "ConnectTimeout",
+            "message": "timed out after 2.0 s",
+            "stack": 'Traceback:\n  File "/srv/shop/pay.py", line 31, in charge\n    send()',
+        },
+        "attempts": 3,
+        "first_failed_at": "2026-11-22T14:00:00Z",
+        "last_failed_at": "2026-11-22T14:00:07Z",
+        "idempotency_key": "charge-1",
+        "headers": {"task": "charge"},
+        "body": {"encoding": "utf-8", "content_type": "application/json", "data": '{"order": 1}'},
+    } | members
+
+
+def letters(of: Service, *keys: str, **members: Any) -> list[DeadLetter]:
+    """Dead letters of a service as a capture leaves them; one unless keys say how many."""
+    items = [letter_item(key, **members) for key in keys or ("",)]
+    batch = read_batch(json.dumps({"items": items}).encode())
+    assert all(isinstance(item, Item) for item in batch.items), batch.items
+    found = deadletters.capture(of, batch.items)
+    return list(DeadLetter.objects.filter(pk__in=[each.id for each in found]).order_by("pk"))
+
+
+def redrive(*letters: DeadLetter, paused: bool = False) -> Redrive:
+    """A redrive of these letters, of one environment; running, unless told."""
+    by = actor(letters[0].environment)
+    made = deadletters.redrive_letters(
+        [letter.pk for letter in letters], reason="the provider is back", actor=by
+    )
+    if paused:
+        return deadletters.pause_redrive(made.pk, version=None, reason="not yet", actor=by)
+    return made

@@ -8,7 +8,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from apps.audit.models import Entry
-from apps.fleet.models import Environment
+from apps.fleet.models import Environment, Service
 from apps.policies.models import CONFIGS
 from apps.publication.models import Revision
 from holdfast.spec import PATTERNS, PRESETS
@@ -77,6 +77,8 @@ class Rows:
             return self.configs[address.partition("configs/")[2].partition("/")[0]]
         if parameter == "flag_id" and address.endswith(("/end", "/extend")):
             return self.ids["engaged_flag_id"]
+        if parameter == "redrive_id" and address.endswith("/resume"):
+            return self.ids["paused_redrive_id"]
         return self.ids[parameter]
 
 
@@ -101,8 +103,20 @@ def rows_of_each_kind(environment: Environment) -> Rows:
         "entry_id": str(Entry.objects.latest("at").pk),
         "number": Revision.objects.earliest("number").number,
         "name": next(iter(PRESETS)),
+        **_dead_letters(service),
     }
     return Rows(ids, configs)
+
+
+def _dead_letters(service: Service) -> dict[str, Any]:
+    """One that waits, one whose redrive runs, and one whose redrive is paused."""
+    letter, other, third = make.letters(service, "order-1", "order-2", "order-3")
+    return {
+        "letter_id": letter.pk,
+        "group_id": letter.group_id,
+        "redrive_id": make.redrive(other).pk,
+        "paused_redrive_id": make.redrive(third, paused=True).pk,
+    }
 
 
 def default_settings() -> dict[str, dict[str, Any]]:

@@ -92,7 +92,7 @@ class TestBodies:
             f"{method} {route}": doors.send(
                 route,
                 method,
-                content=bad.content,
+                content=padding(route, bad) + bad.content,
                 content_type=bad.content_type,
                 **{"If-Match": '"1"'} | bad.headers,
             )
@@ -101,6 +101,12 @@ class TestBodies:
 
         assert kinds(answers) == problems(answers, bad.status)
         assert everything() == before
+
+
+def padding(route: Route, bad: Bad) -> bytes:
+    """What a route that takes more than others needs besides, to be over its own limit."""
+    is_larger = route.pattern == "dead-letters/capture" and bad.status == 413 and not bad.headers
+    return b" " * 7 * MiB if is_larger else b""
 
 
 @dataclass(frozen=True)

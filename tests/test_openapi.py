@@ -41,6 +41,8 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+# Services say who they are; a token of the environment leaves it to them.
+MACHINES = ("/reports", "/dead-letters/capture", "/redrives/claim", "/redrives/outcomes")
 BOUNDARIES = 24  # per operation; it may have hundreds, so these are spread evenly over them
 EXAMPLES = 10  # per operation, drawn besides
 
@@ -88,20 +90,24 @@ class World:
         return self.rows.found_by(operation.path, names)
 
     def etag_of(self, operation: Operation) -> str:
-        """The engaged flag has been changed once since it was made."""
+        """The engaged flag and the paused redrive have been changed once since they were made."""
         is_engaged = self.rows.ids["engaged_flag_id"] in self.row_of(operation).values()
-        return '"2"' if is_engaged and "flags" in operation.path else '"1"'
+        is_paused = operation.path.endswith("/resume")
+        return '"2"' if is_paused or (is_engaged and "flags" in operation.path) else '"1"'
 
     def aimed(self, case: Case[Any]) -> Case[Any]:
         """The case with names of what there is, without which it would be refused."""
-        is_report = case.operation.path.endswith("/reports")
+        is_machines = case.operation.path.endswith(MACHINES)
         names = {
-            "service": self.rows.ids["service"] if is_report else None,
+            "service": self.rows.ids["service"] if is_machines else None,
             "dependency": self.rows.ids["dependency"],
         }
         if isinstance(case.body, dict):
-            given = case.body.keys() | ({"service"} if is_report else set())
+            given = case.body.keys() | ({"service"} if is_machines else set())
             case.body |= {name: names[name] for name in given & names.keys()}
+            if case.operation.path.endswith("/redrives"):  # letters or a group, not both
+                case.body.pop("group", None)
+                case.body["letters"] = [self.rows.ids["letter_id"]]
         for part, name in ((case.query, "environment"), (case.headers, "Authorization")):
             (part or {}).pop(name, None)
         return case

@@ -1,0 +1,1 @@
+"""Dead letters in; work out and its outcomes in; what operators look at and change."""
