@@ -105,9 +105,10 @@ class Change:
 
     `apply(object, actor=…, version=…, values=…)` calls the service. A `DomainError` it raises
     becomes an error on the form and nothing is written. `facts(object, actor)` may return
-    `(label, value)` rows shown above the form: what the change will hit (the object is None where
-    something new is made). With `reveal`, a template, success answers with that page, which has
-    the result as `result`, instead of a redirect: for what is shown once.
+    `(label, value)` rows shown above the form: what the change will hit. Where something new is
+    made, `preview(actor, places)` says it instead, of the rows chosen so far by field (None: not
+    chosen), and is asked again whenever one is chosen. With `reveal`, a template, success answers
+    with that page, which has the result as `result`, instead of a redirect: for what is shown once.
     """
 
     title: str | Promise
@@ -121,6 +122,7 @@ class Change:
     offered: Callable[[Any], bool] = lambda row: True
     initial: Callable[[Any], Mapping[str, Any]] = lambda row: {}
     facts: Callable[[Any, Actor], list[tuple[Any, Any]]] | None = None
+    preview: Callable[[Actor, Mapping[str, Any]], list[tuple[Any, Any]]] | None = None
     intro: str | Promise = ""
     removes: bool = False  # the object is gone afterwards
     reveal: str = ""
@@ -314,7 +316,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             "row": row,
             "object": row,  # the theme's breadcrumbs
             "form": form,
-            "facts": change.facts(row, actor) if change.facts else [],
+            "facts": _facts(change, row, actor, form),
             "back": self._back(row),
         }
         status = 200 if request.method == "GET" else 422
@@ -378,6 +380,24 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
         """The audit log replaces Django's LogEntry."""
 
     log_change = log_addition
+
+
+def _facts(change: Change, row: Any, actor: Actor, form: forms.Form) -> list[tuple[Any, Any]]:
+    if row is None:
+        return change.preview(actor, _places_of(form)) if change.preview else []
+    return change.facts(row, actor) if change.facts else []
+
+
+def _places_of(form: forms.Form) -> dict[str, Any]:
+    """The rows chosen in a form that need not be valid yet; None where there is none."""
+    found: dict[str, Any] = {}
+    for name, field in form.fields.items():
+        if isinstance(field, forms.ModelChoiceField):
+            try:
+                found[name] = field.to_python(form[name].value())
+            except forms.ValidationError:
+                found[name] = None
+    return found
 
 
 def _places_in(request: HttpRequest, form: type[forms.Form]) -> dict[str, str]:

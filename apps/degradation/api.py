@@ -86,7 +86,7 @@ class ExtendIn(Strict):
         allow_blank=True,
         help_text="Without: the reason it was engaged for.",
     )
-    lease_seconds = _lease_field()
+    lease_seconds = lease_field(help_text="From now; null: until somebody ends it.")
 
 
 class EndIn(Strict):
@@ -222,14 +222,12 @@ class FlagExtendView(APIView):
     def post(self, request: Request, flag_id: int) -> Response:
         """Let it end that much time from now instead."""
         body = valid(ExtendIn, request.data)
-        actor = actor_of(request)
-        kind = get_visible(Flag.objects, actor=actor, pk=flag_id).kind
         flag = services.extend_flag(
             flag_id,
             version=if_match(request),
-            lease=_lease(body, kind),
+            lease=lease_of(body),
             reason=body["reason"],
-            actor=actor,
+            actor=actor_of(request),
         )
         return respond(FlagOut(flag), version=flag.version)
 

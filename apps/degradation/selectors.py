@@ -10,7 +10,7 @@ from apps.core.actor import Actor
 from apps.core.errors import NotFound
 from apps.degradation.models import Flag
 from apps.fleet.models import Instance, Service, Usage
-from apps.fleet.selectors import lately
+from apps.fleet.selectors import lately, shown_since
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def impact_of(flag: Flag, *, service_id: int | None = None) -> Impact:
 
 
 def _impact_on(services: Sequence[tuple[int, str]]) -> Impact:
-    known = Instance.objects.filter(service__in=[pk for pk, _slug in services], stopping=False)
+    known = Instance.objects.filter(service__in=[pk for pk, _slug in services])
+    known = known.heard_since(shown_since())
     heard = known.heard_since(lately()).count()
     return Impact(
         services=len(services),

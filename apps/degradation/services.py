@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
@@ -202,6 +202,9 @@ def _end_due(flag: Flag) -> bool:
             _end(flag, flag.version, _("The lease is over."), actor)
     except Stale:
         return False
+    except (DataError, IntegrityError):  # of this one flag; the others must not wait for it
+        log.exception("flag.lease_not_ended", flag_id=flag.pk)
+        return False
     log.info("flag.lease_ended", flag_id=flag.pk, environment_id=flag.environment_id)
     return True
 
@@ -280,7 +283,7 @@ def _engage(
     check_version(flag, version)
     if flag.is_engaged:
         raise Conflict(_("This flag is engaged already: extend its lease, or end it first."))
-    before = flag.as_audited()
+    before, is_due = flag.as_audited(), flag.enabled  # its lease is over, and no task came by yet
     now = clock.now()
     swap(
         flag,
@@ -291,7 +294,26 @@ def _engage(
         set_by=actor.label[:150],
         set_at=now,
     )
-    return before, _publish(flag, actor, reason)
+    revision = _publish(flag, actor, reason)
+    if is_due:
+        before = _audit_end_of_lease(flag, before, revision)
+    return before, revision
+
+
+def _audit_end_of_lease(flag: Flag, before: dict[str, Any], revision: Revision) -> dict[str, Any]:
+    """Say that the lease before this one is over; returns the state it left behind."""
+    ended = {**before, "enabled": False, "expires_at": None}
+    audit.record(
+        "flag.ended",
+        flag,
+        actor=automation("lease", flag.environment_id),
+        environment_id=flag.environment_id,
+        before=before,
+        after=ended,
+        reason=_("The lease is over."),
+        revision=revision.number,
+    )
+    return ended
 
 
 def _end(flag: Flag, version: int | None, reason: str, actor: Actor) -> None:

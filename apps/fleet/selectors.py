@@ -11,11 +11,17 @@ from apps.core.errors import RuleBroken
 from apps.fleet.models import Dependency, Service
 
 SILENT_AFTER_INTERVALS = 3  # report intervals without a word
+SHOWN_FOR = timedelta(days=1)  # an instance silent for longer is most likely gone for good
 
 
 def lately() -> datetime:
     """Instances not heard since this instant are silent."""
     return clock.now() - timedelta(seconds=SILENT_AFTER_INTERVALS * settings.REPORT_SECONDS)
+
+
+def shown_since() -> datetime:
+    """Instances not heard since this instant are not counted as silent any more."""
+    return clock.now() - SHOWN_FOR
 
 
 def named_service(slug: str | None, *, actor: Actor) -> Service | None:

@@ -11,15 +11,13 @@ from django.utils.dateparse import parse_datetime
 
 from apps.core import clock
 from apps.fleet.models import Service, Usage
-from apps.fleet.selectors import lately
+from apps.fleet.selectors import lately, shown_since
 from apps.publication.models import Epoch, Fragment
 from apps.publication.rules import document_revision
 from apps.telemetry import rules
 from apps.telemetry.models import InstanceState, Window
 
 Name = tuple[str, str]  # slugs of service and dependency
-
-SHOWN_FOR = timedelta(days=1)  # an instance silent for longer is most likely gone for good
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def instances_of(environment_id: int) -> list[InstanceStatus]:
     silent_before = lately()
     states = (
         InstanceState.objects.of_environment(environment_id)
-        .filter(instance__heard_at__gte=clock.now() - SHOWN_FOR)
+        .filter(instance__heard_at__gte=shown_since())
         .select_related("instance__service")
         .order_by("instance__service__slug", "instance__name", "instance_id")
     )
@@ -296,7 +294,8 @@ def _convergence(
     laggards = [
         instance.label
         for instance in live
-        if not rules.has_applied(
+        if instance.refused
+        or not rules.has_applied(
             instance.epoch, instance.applied_revision, current_epoch=epoch, target=target
         )
     ]

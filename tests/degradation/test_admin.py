@@ -45,6 +45,24 @@ class TestFlagPages:
 
         assert "1 service, 1 instance, 1 silent" in text
 
+    def test_confirm_page_does_not_count_what_is_long_gone(self) -> None:
+        flag = make.flag()
+        make.instance(make.service(flag.environment), ago=2 * 86_400)
+
+        text = make.browser().get(page(flag, "engage")).content.decode()
+
+        assert "1 service, 0 instances, 0 silent" in text
+
+    def test_read_only_says_what_it_hits_of_the_service_that_is_chosen(self) -> None:
+        service = make.service()
+        make.instance(service)
+        make.instance(make.service(service.environment))
+        address = reverse("admin:degradation_flag_read-only")
+
+        text = make.browser().get(address, {"service": service.pk}).content.decode()
+
+        assert "1 service, 1 instance, 0 silent" in text
+
     def test_refusal_is_shown_and_nothing_is_written(self) -> None:
         flag = make.flag()
         client = make.browser()

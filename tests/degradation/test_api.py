@@ -330,6 +330,13 @@ class TestExtendAndEnd:
         entry = Entry.objects.get(action="flag.extended")
         assert entry.reason == "primary failing over"
 
+    def test_no_lease_is_taken_away_by_leaving_it_out(self) -> None:
+        flag = make.engaged(kind="custom")
+
+        answer = self.post(flag, "extend")
+
+        assert (answer.status_code, "lease_seconds" in answer.json()["errors"]) == (400, True)
+
     def test_a_flag_that_is_off_has_no_lease(self) -> None:
         assert self.post(make.flag(), "extend", lease_seconds=3600).status_code == 409
 

@@ -146,6 +146,18 @@ class TestLeaseEnds:
         entry = Entry.objects.get(action="flag.ended")
         assert (entry.actor_kind, entry.actor_label) == ("automation", "lease")
 
+    def test_a_lease_that_is_over_ends_in_the_log_before_the_next_begins(self) -> None:
+        with clock.use(lambda: NOON):
+            flag = make.engaged()
+
+        with clock.use(lambda: NOON + HALF_HOUR):
+            engage(flag)
+
+        told = Entry.objects.order_by("sequence").values_list("action", "actor_label")
+        actions = [action for action, _actor in told][-2:]
+        assert actions == ["flag.ended", "flag.engaged"]
+        assert Entry.objects.get(action="flag.ended").actor_label == "lease"
+
     def test_a_flag_that_is_not_due_stays(self) -> None:
         with clock.use(lambda: NOON):
             make.engaged(key="leased")

@@ -200,7 +200,9 @@ class TestConvergence:
 
         assert (found.total, found.stopping, found.silent) == (0, 1, 0)
 
-    def test_refusals_say_why(self, service: Service, target: int) -> None:
+    def test_who_refuses_a_part_has_not_applied_and_says_why(
+        self, service: Service, target: int
+    ) -> None:
         entry: dict[str, Any] = {
             "path": "flags.x",
             "revision": 2,
@@ -209,7 +211,10 @@ class TestConvergence:
         }
         ingested(service, self.applied(target, name="a", refused=[entry]))
 
-        assert self.seen(service).refused == [selectors.Refusal("a", **entry)]
+        found = self.seen(service)
+
+        assert found.refused == [selectors.Refusal("a", **entry)]
+        assert (found.applied, found.total, found.laggards) == (0, 1, ["a"])
 
     def test_change_of_another_service_is_no_target(self, service: Service, target: int) -> None:
         other = make.service(service.environment, slug="inventory")

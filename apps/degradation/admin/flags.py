@@ -1,5 +1,6 @@
 """The pages of flags."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -94,12 +95,16 @@ def _facts(flag: Flag, actor: Actor) -> list[tuple[Any, Any]]:
     return [*_impact_rows(selectors.impact_of(flag)), (_("At present"), _state(flag))]
 
 
-def _facts_by_environment(row: None, actor: Actor) -> list[tuple[Any, Any]]:
-    """What read-only mode would hit, in each environment the person sees."""
-    places = Environment.objects.visible_to(actor).order_by("slug")
+def _preview(actor: Actor, places: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """What read-only mode would hit where it is chosen, else in each environment they see."""
+    environment, service = places["environment"], places["service"]
+    if service is not None:
+        return _impact_rows(selectors.impact(service.environment_id, service_id=service.pk))
+    if environment is not None:
+        return _impact_rows(selectors.impact(environment.pk))
     return [
         (_("%(environment)s: this hits") % {"environment": place}, str(selectors.impact(place.pk)))
-        for place in places
+        for place in Environment.objects.visible_to(actor).order_by("slug")
     ]
 
 
@@ -167,7 +172,7 @@ class FlagAdmin(GuardedModelAdmin):
             done=gettext_lazy("Read-only mode is engaged: %(object)s."),
             dangerous=True,
             icon="lock",
-            facts=_facts_by_environment,
+            preview=_preview,
             intro=gettext_lazy(
                 "Services refuse writes at once, keep reading, and end it by themselves when the "
                 "time is over."

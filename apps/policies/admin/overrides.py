@@ -1,5 +1,6 @@
 """Overrides in the console: force a breaker open or closed, extend, end."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django import forms
@@ -67,6 +68,18 @@ def ends(row: Override) -> str:
     return _("ends in %(time)s") % {"time": timeuntil(row.expires_at, clock.now())}
 
 
+def _preview(actor: Actor, places: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """What an override would hit where it is chosen."""
+    dependency, service = places["dependency"], places["service"]
+    if dependency is None:
+        return []
+    scope = Scope(dependency.environment_id, dependency, service)
+    reach = selectors.reach_of(scope)
+    hits = ngettext("%d service", "%d services", reach) % reach
+    where = scope if service is not None else _("%s everywhere") % dependency
+    return [(_("This hits"), f"{where}: {hits}")]
+
+
 def _facts(row: Override, actor: Actor) -> list[tuple[Any, Any]]:
     reach = selectors.reach_of(row.holds_in)
     hits = ngettext("%d service", "%d services", reach) % reach
@@ -113,6 +126,7 @@ class OverrideAdmin(GuardedModelAdmin):
             done=gettext_lazy("%(object)s is in force."),
             dangerous=True,
             icon="front_hand",
+            preview=_preview,
             intro=gettext_lazy(
                 "Services obey at once, and go back to their own breakers when the time is over."
             ),
@@ -158,7 +172,7 @@ class OverrideAdmin(GuardedModelAdmin):
         },
     )
     def mode_badge(self, row: Override) -> tuple[str, str]:
-        return row.mode, row.mode.replace("_", " ")
+        return row.mode, row.get_mode_display()
 
     @column(gettext_lazy("State"), badge={"on": "danger", "off": "info"})
     def state(self, row: Override) -> tuple[str, Any]:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
@@ -119,6 +119,9 @@ def _end_due(override: Override) -> bool:
         with transaction.atomic():
             _end(override, override.version, _("The lease is over."), _lease(override))
     except Stale:
+        return False
+    except (DataError, IntegrityError):  # of this one override; the others must not wait for it
+        log.exception("override.lease_not_ended", override_id=override.pk)
         return False
     log.info(
         "override.lease_ended", override_id=override.pk, environment_id=override.environment_id
