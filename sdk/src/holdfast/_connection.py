@@ -13,6 +13,7 @@ from holdfast._feed import Feed
 from holdfast._pace import Pace
 from holdfast._poll import Poller
 from holdfast._report import Identity, Reporter, Requests, utc
+from holdfast._resources import Resources
 from holdfast._settings import Settings, Timing
 from holdfast._snapshot import Keeper, Snapshot
 from holdfast._stream import Streamer
@@ -56,6 +57,7 @@ class Connection:
             _identity(settings, instance, clock),
             engine,
             requests,
+            Resources(clock),
             self.feed,
             self.transport,
             self.pace,

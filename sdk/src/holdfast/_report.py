@@ -15,6 +15,7 @@ from holdfast import histogram
 from holdfast._feed import Feed
 from holdfast._pace import Backoff, Pace, retry_after
 from holdfast._poll import REFUSALS
+from holdfast._resources import Resources
 from holdfast._settings import Timing
 from holdfast._transport import Answer, Transport, TransportFailed
 from holdfast.clock import Clock
@@ -92,6 +93,7 @@ class Reporter:
         identity: Identity,
         engine: Collector,
         requests: Requests,
+        resources: Resources,
         feed: Feed,
         transport: Transport,
         pace: Pace,
@@ -101,6 +103,7 @@ class Reporter:
         self._identity = identity
         self._engine = engine
         self._requests = requests
+        self._resources = resources
         self._feed = feed
         self._transport = transport
         self._pace = pace
@@ -220,6 +223,8 @@ class Reporter:
         }
         if (requests := self._requests.collect()) is not None:
             report["requests"] = requests
+        if resources := self._resources.collect():
+            report["resources"] = resources
         if stopping:
             report["stopping"] = True
         return self._fitting(report)

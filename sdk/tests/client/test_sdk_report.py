@@ -8,6 +8,7 @@ import pytest
 from holdfast._feed import Feed
 from holdfast._pace import Pace
 from holdfast._report import Identity, Reporter, Requests
+from holdfast._resources import Resources
 from holdfast._settings import Timing
 from holdfast._transport import Transport
 from holdfast.histogram import index_of
@@ -47,6 +48,7 @@ class World:
             ),
             self.engine,
             self.requests,
+            Resources(self.clock),
             self.feed,
             self.transport,
             self.pace,
@@ -175,6 +177,12 @@ class TestContent:
             "latency": {str(index_of(0.01)): 2, str(index_of(2.0)): 1},
         }
         assert "requests" not in world.report()
+
+    def test_the_resources_of_its_host_are_told(self, world: World) -> None:
+        resources = world.report()["resources"]
+
+        assert {"memory", "memory_host", "disk_free"} <= resources.keys()
+        assert all(0 <= share <= 1 for share in resources.values())
 
 
 class TestDelivery:
