@@ -1,11 +1,19 @@
 """A tiny Django site, sync and async, for the middleware's tests."""
 
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.db import router
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    StreamingHttpResponse,
+)
 from django.urls import path, re_path
 from django.views import View
 
@@ -45,6 +53,30 @@ def broken(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("bug")
 
 
+def parts(request: HttpRequest) -> StreamingHttpResponse:
+    def produce() -> Iterator[str]:
+        yield "half"
+        if "break" in request.GET:
+            raise RuntimeError("bug")
+        yield "done"
+
+    return StreamingHttpResponse(produce())
+
+
+async def parts_async(request: HttpRequest) -> StreamingHttpResponse:
+    async def produce() -> AsyncIterator[str]:
+        yield "half"
+        if "break" in request.GET:
+            raise RuntimeError("bug")
+        yield "done"
+
+    return StreamingHttpResponse(produce())
+
+
+def file(request: HttpRequest) -> FileResponse:
+    return FileResponse(BytesIO(b"done"))
+
+
 def missing(request: HttpRequest) -> HttpResponse:
     raise Http404
 
@@ -57,5 +89,8 @@ urlpatterns = [
     path("session", session),
     path("broken", broken),
     path("missing", missing),
+    path("parts", parts),
+    path("parts-async", parts_async),
+    path("file", file),
     re_path("^(?:open|hooks/payments|maintenance).*", plain),
 ]

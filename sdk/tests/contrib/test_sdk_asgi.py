@@ -126,6 +126,14 @@ class TestCounts:
 
         assert (counted["count"], counted["4xx"], counted["5xx"]) == (3, 1, 1)
 
+    async def test_an_answer_that_breaks_off_counts_as_an_error(
+        self, switch: Switch, shop: Shop
+    ) -> None:
+        with pytest.raises(ReadOnly):
+            await ask(switch, shop, "GET", "/late")
+
+        assert switch.requests["5xx"] == 1
+
     async def test_a_client_that_left_counts_as_such(self, switch: Switch, shop: Shop) -> None:
         task = asyncio.ensure_future(ask(switch, shop, "GET", "/endless"))
         await shop.entered.wait()

@@ -1,6 +1,7 @@
 """Read-only mode in Django: no method and no route slips through, and nothing else is stopped."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from holdfast import ReadOnly
 from holdfast.contrib.django import ReadOnlyMiddleware, client
@@ -215,6 +216,59 @@ class TestCounts:
         await AsyncClient().get("/unhurried")
 
         assert switch.requests["count"] == 1
+
+    @pytest.mark.parametrize("path", ["/parts", "/file"])
+    def test_an_answer_in_parts_is_counted_when_it_is_out(self, switch: Switch, path: str) -> None:
+        response: Any = Client().get(path)
+        before = switch.requests["count"]
+
+        assert b"".join(response.streaming_content).endswith(b"done")
+
+        assert (before, switch.requests["count"]) == (0, 1)
+
+    def test_one_that_breaks_off_counts_as_an_error(self, switch: Switch) -> None:
+        response: Any = Client().get("/parts?break")
+
+        with pytest.raises(RuntimeError):
+            list(response.streaming_content)
+
+        counted = switch.requests
+        assert (counted["count"], counted["5xx"]) == (1, 1)
+
+    def test_one_whose_client_left_is_counted(self, switch: Switch) -> None:
+        response: Any = Client().get("/parts")
+        next(iter(response.streaming_content))
+
+        response.close()
+
+        assert switch.requests["count"] == 1
+
+    def test_one_nobody_read_is_counted(self, switch: Switch) -> None:
+        response: Any = Client().get("/parts")
+
+        response.close()
+
+        assert switch.requests["count"] == 1
+
+    def test_servers_may_still_send_files_themselves(self) -> None:
+        response: Any = ReadOnlyMiddleware(shop.file)(RequestFactory().get("/file"))
+
+        assert response.file_to_stream is not None
+        response.close()
+
+    @pytest.mark.parametrize(("query", "errors"), [("", 0), ("?break", 1)])
+    async def test_answers_in_parts_of_an_async_stack(
+        self, switch: Switch, query: str, errors: int
+    ) -> None:
+        response: Any = await AsyncClient().get(f"/parts-async{query}")
+
+        with contextlib.suppress(RuntimeError):
+            async for _part in response.streaming_content:
+                pass
+        response.close()
+
+        counted = switch.requests
+        assert (counted["count"], counted["5xx"]) == (1, errors)
 
     async def test_a_client_that_left_counts_as_such(self, switch: Switch) -> None:
         entered = asyncio.Event()

@@ -18,7 +18,15 @@ exempt the login page as well.
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from contextlib import contextmanager
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -91,31 +99,29 @@ class ReadOnlyMiddleware:
         return self._refuse(request) if isinstance(exception, ReadOnly) else None
 
     def _sync_call(self, request: HttpRequest) -> HttpResponseBase:
-        started = time.perf_counter()
-        status = 500
+        count = _Count(self._client)
         try:
             response: Any = self._refusal(request)
             if response is None:
                 response = self._get_response(request)
-            status = response.status_code
-        finally:
-            self._client.count_request(status, time.perf_counter() - started)
-        return response  # type: ignore[no-any-return]  # sync and async stacks share the attribute
+        except BaseException:
+            count.end(500)
+            raise
+        return count.follow(response)
 
     async def _async_call(self, request: HttpRequest) -> HttpResponseBase:
-        started = time.perf_counter()
-        status = 500
+        count = _Count(self._client)
         try:
             response: Any = self._refusal(request)
             if response is None:
                 response = await self._get_response(request)  # type: ignore[misc]  # async stack
-            status = response.status_code
         except asyncio.CancelledError:
-            status = CLIENT_LEFT
+            count.end(CLIENT_LEFT)
             raise
-        finally:
-            self._client.count_request(status, time.perf_counter() - started)
-        return response  # type: ignore[no-any-return]  # as above
+        except BaseException:
+            count.end(500)
+            raise
+        return count.follow(response)
 
     def _refusal(self, request: HttpRequest) -> HttpResponse | None:
         stopped = is_stopped(self._client, request.method or "", request.path_info, self._exempt)
@@ -126,6 +132,63 @@ class ReadOnlyMiddleware:
         response["Retry-After"] = str(retry_after(self._client))
         response["Cache-Control"] = "no-store"
         return response
+
+
+class _Count:
+    """Counts one request when its answer is out, once, however that ends."""
+
+    def __init__(self, client: Holdfast) -> None:
+        self._client = client
+        self._started = time.perf_counter()
+        self._is_counted = False
+
+    def end(self, status: int) -> None:
+        if not self._is_counted:
+            self._is_counted = True
+            self._client.count_request(status, time.perf_counter() - self._started)
+
+    def follow(self, response: Any) -> HttpResponseBase:
+        """Count a finished answer now, and one that is still to be produced when it is closed."""
+        if response.streaming:
+            self._count_when_closed(response)
+            if getattr(response, "file_to_stream", None) is None:  # servers send files themselves
+                wrap = self._watch_async if response.is_async else self._watch
+                response.streaming_content = wrap(response.streaming_content, response.status_code)
+        else:
+            self.end(response.status_code)
+        return response  # type: ignore[no-any-return]  # what sync and async stacks share
+
+    def _count_when_closed(self, response: Any) -> None:
+        close = response.close
+
+        def close_and_count() -> None:
+            try:
+                close()
+            finally:
+                self.end(response.status_code)
+
+        response.close = close_and_count
+
+    def _watch(self, parts: Iterable[bytes], status: int) -> Iterator[bytes]:
+        with self._watched(status):
+            yield from parts
+
+    async def _watch_async(self, parts: AsyncIterable[bytes], status: int) -> AsyncIterator[bytes]:
+        with self._watched(status):
+            async for part in parts:
+                yield part
+
+    @contextmanager
+    def _watched(self, status: int) -> Iterator[None]:
+        """Some servers do not close an answer that broke off: count it then and there."""
+        try:
+            yield
+        except Exception:
+            self.end(500)
+            raise
+        except BaseException:  # the client left
+            self.end(status)
+            raise
 
 
 class ReadOnlyRouter:
