@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 from holdfast._breaker import Outcome as BreakerOutcome
 from holdfast._breaker import Ticket
 from holdfast._bulkhead import Bulkhead
-from holdfast._classify import Rules, classify, is_timeout, is_unsent
+from holdfast._classify import Rules, classify, is_timeout
 from holdfast._dependency import Dependency
 from holdfast._events import log
 from holdfast._fallback import Link, NoAnswer, Request, causes_of
 from holdfast._rate_limit import Turn
 from holdfast._recovery import RecoveryRule
 from holdfast._remedies import take_note
-from holdfast._retry import Attempts, StopReason
+from holdfast._retry import Attempts, Repeat, StopReason, is_repeatable
 from holdfast._scope import Scope, active
 from holdfast.errors import (
     BulkheadFull,
@@ -37,10 +37,13 @@ class Options:
     Attributes:
         fallback: The function named "function" in the chain.
         rules: The author's own classes of errors, asked first.
+        repeat: "policy" (`retry.idempotent` decides whether the call may be made again), "unsent"
+            (only if the error proves nothing was sent) or "never". It can only be stricter.
     """
 
     fallback: Callable[..., Any] | None = None
     rules: Rules = ()
+    repeat: Repeat = "policy"
 
 
 NO_OPTIONS = Options()
@@ -338,7 +341,7 @@ class Call:
         if rules is None:
             return StopReason.NOT_RETRYABLE
         if self.attempts is None:
-            self.attempts = Attempts(rules)
+            self.attempts = Attempts(rules, self.options.repeat)
         return self.attempts.next_wait(
             error,
             klass,
@@ -353,7 +356,8 @@ class Call:
         rule = self.rescue
         if rule is None or self.rescued >= rule.attempts or reason not in _RESCUED:
             return None
-        may_repeat = self.plan.effective["retry"]["idempotent"] or is_unsent(error)
+        is_idempotent = self.plan.effective["retry"]["idempotent"]
+        may_repeat = is_repeatable(error, self.options.repeat, is_idempotent=is_idempotent)
         outer, left = active(), self.remaining()
         is_nested = outer is not None and outer.is_retry
         if not may_repeat or is_nested or (left is not None and rule.delay_seconds >= left):

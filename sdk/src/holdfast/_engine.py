@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from holdfast import spec
-from holdfast._call import NO_OPTIONS
+from holdfast._call import NO_OPTIONS, Options
 from holdfast._dependency import Dependency, Shared
 from holdfast._document import Document, Received
 from holdfast._events import Events, Listener, log
@@ -128,6 +128,16 @@ class Engine:
     ) -> Outcome:
         """As `try_call`, for a coroutine function."""
         return await attempt_async(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+
+    def try_with(self, dependency: str, function: Any, options: Options, /, *args: Any) -> Outcome:
+        """As `try_call`, with what an integration knows of the call."""
+        return attempt(self._use(dependency), function, args, {}, options)
+
+    async def try_with_async(
+        self, dependency: str, function: Any, options: Options, /, *args: Any
+    ) -> Outcome:
+        """As `try_with`, for a coroutine function."""
+        return await attempt_async(self._use(dependency), function, args, {}, options)
 
     def flag(self, name: str, key: str | None = None) -> FlagState:
         """What a flag says, for a key such as a user's id; for this instance without one."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from holdfast._classify import is_unsent
 from holdfast._scope import active
@@ -19,6 +19,10 @@ from holdfast.errors import CircuitOpen, DeadlineExceeded, Rejected
 
 UNKNOWN_ATTEMPTS = 2  # an error nobody classified is retried once at most
 DECORRELATED_GROWTH = 3.0
+
+
+Repeat = Literal["policy", "unsent", "never"]
+"""Whether a call may be made again: as the policy says, if nothing was sent, or not at all."""
 
 
 class StopReason(StrEnum):
@@ -178,10 +182,11 @@ class Budget:
 class Attempts:
     """The retry state of one call."""
 
-    __slots__ = ("_rules", "last_wait", "made")
+    __slots__ = ("_repeat", "_rules", "last_wait", "made")
 
-    def __init__(self, rules: RetryRules) -> None:
+    def __init__(self, rules: RetryRules, repeat: Repeat = "policy") -> None:
         self._rules = rules
+        self._repeat = repeat
         self.made = 0
         self.last_wait = 0.0
 
@@ -227,7 +232,8 @@ class Attempts:
             return StopReason.DEADLINE
         if self.made >= of_class.attempts:
             return StopReason.ATTEMPTS_EXHAUSTED
-        if not (rules.idempotent or waits_for_circuit or is_unsent(error)):
+        repeatable = is_repeatable(error, self._repeat, is_idempotent=rules.idempotent)
+        if not (waits_for_circuit or repeatable):
             return StopReason.NOT_IDEMPOTENT
         scope = active()
         is_nested = scope is not None and scope.is_retry and not waits_for_circuit
@@ -245,6 +251,13 @@ class Attempts:
         wait = self._rules.delay(klass, self.made, self.last_wait, rand)
         asked = retry_after(error, wall)
         return wait if asked is None else max(wait, min(asked, self._rules.retry_after_max_seconds))
+
+
+def is_repeatable(error: Exception, repeat: Repeat, *, is_idempotent: bool) -> bool:
+    """Whether the call that raised this error may be made again without harm."""
+    if repeat == "never":
+        return False
+    return (is_idempotent and repeat == "policy") or is_unsent(error)
 
 
 def retry_after(error: Exception, wall: Callable[[], float]) -> float | None:

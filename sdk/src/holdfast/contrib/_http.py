@@ -1,0 +1,52 @@
+"""What the integrations of HTTP clients have in common: names, what may be repeated, time left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from holdfast import deadline
+from holdfast._call import Options
+from holdfast._retry import Repeat
+
+FALLBACK_HEADER = "Holdfast-Fallback"
+FIRST_ERROR = 400
+
+Dependency = str | Mapping[str, str] | None
+"""One name for every host; host → name, where hosts it does not name are not guarded; or None:
+each host under its own name."""
+
+_ODD = re.compile(r"[^a-z0-9._-]+")  # of IPv6 addresses
+_LONGEST_NAME = 80
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110, 9.2.2
+
+
+def name_of(dependency: Dependency, host: str) -> str | None:
+    """The dependency a host is; None if it is not guarded."""
+    if isinstance(dependency, str):
+        return dependency
+    if dependency is not None:
+        return dependency.get(host)
+    return _ODD.sub("-", host.lower()).strip("-._")[:_LONGEST_NAME] or None
+
+
+def options_of(
+    method: str, *, has_key: bool, is_replayable: bool, fallback: Callable[..., Any] | None
+) -> Options:
+    """How a request may be handled, by what HTTP says of it.
+
+    Args:
+        has_key: Whether it carries an `Idempotency-Key`.
+        is_replayable: Whether its body can be sent again.
+    """
+    repeat: Repeat = "policy" if method.upper() in _REPEATABLE or has_key else "unsent"
+    return Options(fallback=fallback, repeat=repeat if is_replayable else "never")
+
+
+def within_deadline(seconds: float | None) -> float | None:
+    """A client's own limit, or what is left of the guarded call if that is less."""
+    left = deadline.remaining()
+    if left is None:
+        return seconds
+    return left if seconds is None else min(seconds, left)

@@ -1,0 +1,179 @@
+"""Guards every request of an httpx client, sync and async.
+
+    client = httpx.Client(transport=GuardedTransport(hf, "payments-api"))
+    client = httpx.AsyncClient(transport=AsyncGuardedTransport(hf, {"api.bank.com": "bank"}))
+
+A request is guarded until its headers are answered; reading the body is not. The answers 408, 425,
+429, 500, 502, 503 and 504 are failures of the dependency and retried as the policy says, with their
+`Retry-After`; other errors (400, 404, …) are permanent ones. Whatever is not retried further, or
+answered by a fallback, reaches the caller as the answer it is, not as an exception. Rejections
+(`CircuitOpen`, `RateLimited`, …) are raised.
+
+GET, HEAD, OPTIONS, TRACE, PUT, DELETE, and whatever carries an `Idempotency-Key`, are repeated if
+the policy allows; others only if nothing was sent or the answer was 429; requests whose body is
+produced while it is sent, never.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from holdfast._guard import Outcome
+from holdfast.client import Holdfast
+from holdfast.contrib._http import (
+    FALLBACK_HEADER,
+    FIRST_ERROR,
+    Dependency,
+    name_of,
+    options_of,
+    within_deadline,
+)
+
+__all__ = ["AsyncGuardedTransport", "GuardedTransport"]
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """Sends requests through another transport, each one guarded.
+
+    Args:
+        client: Whose policy holds.
+        dependency: The name all requests are guarded by; or host → name, where other hosts are
+            not guarded; or None: each host by its own name.
+        transport: Sends the requests; an `httpx.HTTPTransport` by default.
+        fallback: The function named "function" in the fallback chain: request → response.
+    """
+
+    def __init__(
+        self,
+        client: Holdfast,
+        dependency: Dependency = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        fallback: Callable[[httpx.Request], httpx.Response] | None = None,
+    ) -> None:
+        self._client = client
+        self._dependency = dependency
+        self._transport = transport or httpx.HTTPTransport()
+        self._fallback = fallback
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer to a request; raises what httpx does, `Rejected` and `CallTimeout`."""
+        name = name_of(self._dependency, request.url.host)
+        if name is None:
+            return self._transport.handle_request(request)
+        exchange = _Exchange(request)
+
+        def send(request: httpx.Request) -> httpx.Response:
+            if exchange.failed is not None:
+                exchange.failed.close()
+            return exchange.judged(self._transport.handle_request(exchange.limited()))
+
+        options = _options(request, self._fallback)
+        outcome = self._client._engine.try_with(name, send, options, request)
+        if exchange.failed is not None and not exchange.is_answer(outcome):
+            exchange.failed.close()
+        return exchange.answer(outcome)
+
+    def close(self) -> None:
+        """Close the transport underneath."""
+        self._transport.close()
+
+
+class AsyncGuardedTransport(httpx.AsyncBaseTransport):
+    """As `GuardedTransport`, for an `httpx.AsyncClient`; `fallback` may be a coroutine function."""
+
+    def __init__(
+        self,
+        client: Holdfast,
+        dependency: Dependency = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        fallback: Callable[[httpx.Request], Any] | None = None,
+    ) -> None:
+        self._client = client
+        self._dependency = dependency
+        self._transport = transport or httpx.AsyncHTTPTransport()
+        self._fallback = fallback
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """As `GuardedTransport.handle_request`."""
+        name = name_of(self._dependency, request.url.host)
+        if name is None:
+            return await self._transport.handle_async_request(request)
+        exchange = _Exchange(request)
+
+        async def send(request: httpx.Request) -> httpx.Response:
+            if exchange.failed is not None:
+                await exchange.failed.aclose()
+            return exchange.judged(await self._transport.handle_async_request(exchange.limited()))
+
+        options = _options(request, self._fallback)
+        outcome = await self._client._engine.try_with_async(name, send, options, request)
+        if exchange.failed is not None and not exchange.is_answer(outcome):
+            await exchange.failed.aclose()
+        return exchange.answer(outcome)
+
+    async def aclose(self) -> None:
+        """Close the transport underneath."""
+        await self._transport.aclose()
+
+
+class _Exchange:
+    """One request through all its attempts; `failed` is the last answer that was a failure."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        self.failed: httpx.Response | None = None
+        self._error: httpx.HTTPStatusError | None = None
+        self._request = request
+
+    def limited(self) -> httpx.Request:
+        """The request, held to what is left of the guarded call."""
+        self.failed = self._error = None
+        asked = self._request.extensions.get("timeout", {})
+        limits = {name: within_deadline(asked.get(name)) for name in _PHASES}
+        return httpx.Request(
+            self._request.method,
+            self._request.url,
+            headers=self._request.headers,
+            stream=self._request.stream,
+            extensions={**self._request.extensions, "timeout": limits},
+        )
+
+    def judged(self, response: httpx.Response) -> httpx.Response:
+        """The answer; raises httpx.HTTPStatusError if it is an error, for the policy to judge."""
+        if response.status_code < FIRST_ERROR:
+            return response
+        self.failed = response
+        text = f"answered {response.status_code}"
+        self._error = httpx.HTTPStatusError(text, request=self._request, response=response)
+        raise self._error
+
+    def is_answer(self, outcome: Outcome) -> bool:
+        """Whether what failed is what the caller gets."""
+        return self._error is not None and outcome.error is self._error
+
+    def answer(self, outcome: Outcome) -> httpx.Response:
+        """What the caller gets; raises what there is instead of an answer."""
+        if self.is_answer(outcome) and self.failed is not None:
+            return self.failed
+        value = outcome.unwrap()
+        if isinstance(value, httpx.Response):
+            return value
+        headers = {FALLBACK_HEADER: outcome.source, "Content-Type": "application/json"}
+        return httpx.Response(200, headers=headers, content=json.dumps(value).encode())
+
+
+_PHASES = ("connect", "read", "write", "pool")
+
+
+def _options(request: httpx.Request, fallback: Callable[..., Any] | None) -> Any:
+    return options_of(
+        request.method,
+        has_key="Idempotency-Key" in request.headers,
+        is_replayable=isinstance(request.stream, httpx.ByteStream),
+        fallback=fallback,
+    )
