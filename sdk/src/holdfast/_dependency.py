@@ -16,7 +16,7 @@ from holdfast._bulkhead import Bulkhead, BulkheadRules
 from holdfast._document import Received
 from holdfast._events import Events
 from holdfast._fallback import Fallbacks, Sink
-from holdfast._flags import Flag, deadline_of
+from holdfast._flags import Flag, Lease, lease_of
 from holdfast._plan import Plan
 from holdfast._rate_limit import RateLimiter
 from holdfast._recovery import Recovery, RecoveryRules, in_background
@@ -77,7 +77,7 @@ class Dependency:
         )
         self._collected: Snapshot | None = None
         self._override_entry: Mapping[str, Any] | None = None
-        self._override_deadline: float | None = None
+        self._override_lease = Lease(None)
 
     def follow(self, plan: Plan) -> None:
         """Put a new plan in force, keeping windows, states, places and budget."""
@@ -99,17 +99,16 @@ class Dependency:
     def follow_override(self, entry: Mapping[str, Any] | None, received: Received) -> None:
         """Put the override of the policy in force, or release it.
 
-        A lease that did not change never grows, however often it is received. Whoever sets one
-        decides: an isolation by a rule of error recovery ends.
+        A lease that did not change never grows, however often it is received, unless what it was
+        came from the disk. Whoever sets one decides: an isolation by a rule of error recovery ends.
         """
         override = None
         if entry is not None:
-            deadline = deadline_of(entry, received)
-            before = self._override_deadline
-            if entry == self._override_entry and deadline is not None and before is not None:
-                deadline = min(deadline, before)
-            override = Override(mode=entry["mode"], reason=entry["reason"], deadline=deadline)
-            self._override_deadline = deadline
+            lease = lease_of(entry, received)
+            if entry == self._override_entry:
+                lease = self._override_lease.renewed(lease)
+            override = Override(mode=entry["mode"], reason=entry["reason"], deadline=lease.deadline)
+            self._override_lease = lease
             self.breaker.set_override(ISOLATION, None, self.shared.clock.monotonic())
         self._override_entry = entry
         self.breaker.set_override("policy", override, self.shared.clock.monotonic())

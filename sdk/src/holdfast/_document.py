@@ -24,10 +24,12 @@ class Received:
     Attributes:
         server_time: The server's clock at receipt, seconds since 1970 UTC.
         monotonic: This process's monotonic clock at the same moment.
+        is_from_disk: Whether `server_time` was worked out from a file by the wall clock.
     """
 
     server_time: float
     monotonic: float
+    is_from_disk: bool = False
 
     def deadline(self, expires_at: float) -> float:
         """The instant on our monotonic clock at which a lease ends."""

@@ -31,13 +31,38 @@ class FlagState:
     remaining_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long an entry of a document holds.
+
+    Attributes:
+        deadline: Monotonic end; None for no end.
+        is_from_disk: Whether the wall clock had a say in it. Such an end is a guess, and the first
+            word of the server replaces it.
+    """
+
+    deadline: float | None
+    is_from_disk: bool = False
+
+    def renewed(self, newer: Lease) -> Lease:
+        """The lease of the same entry, received again: it never grows but over a guess."""
+        if self.is_from_disk or self.deadline is None or newer.deadline is None:
+            return newer
+        return self if self.deadline < newer.deadline else newer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
     """One flag of the document, its lease turned into a deadline on the monotonic clock."""
 
     key: str
     entry: Mapping[str, Any]
-    deadline: float | None
+    lease: Lease
+
+    @property
+    def deadline(self) -> float | None:
+        """Monotonic end of its lease; None if it has none."""
+        return self.lease.deadline
 
     def is_engaged(self, now: float, *, stale: bool) -> bool:
         """Whether it holds at a monotonic instant, percentage left aside."""
@@ -83,7 +108,8 @@ class Flags:
         self.stale = False
 
     def replace(self, entries: Mapping[str, Mapping[str, Any]], received: Received) -> None:
-        """Take over the flags of a document. A lease that did not change never grows."""
+        """Take over the flags of a document. A lease that did not change never grows,
+        unless what it was came from the disk."""
         flags = {key: self._flag(key, entry, received) for key, entry in entries.items()}
         self._by_key = flags
         self._read_only = tuple(
@@ -134,18 +160,18 @@ class Flags:
         return bool(flag.entry["enabled"]) and flag.deadline is not None and now >= flag.deadline
 
     def _flag(self, key: str, entry: Mapping[str, Any], received: Received) -> Flag:
-        deadline = deadline_of(entry, received)
-        old = self._by_key.get(key)
-        if old and old.deadline is not None and deadline is not None and old.entry == entry:
-            deadline = min(deadline, old.deadline)
-        return Flag(key=key, entry=entry, deadline=deadline)
+        lease, old = lease_of(entry, received), self._by_key.get(key)
+        if old is not None and old.entry == entry:
+            lease = old.lease.renewed(lease)
+        return Flag(key=key, entry=entry, lease=lease)
 
 
-def deadline_of(entry: Mapping[str, Any], received: Received) -> float | None:
-    """Monotonic instant at which an entry's lease ends; None if it has no end."""
+def lease_of(entry: Mapping[str, Any], received: Received) -> Lease:
+    """The lease an entry was received with."""
     if entry["expires_at"] is None:
-        return None
-    return received.deadline(instant(entry["expires_at"]).timestamp())
+        return Lease(None, received.is_from_disk)
+    deadline = received.deadline(instant(entry["expires_at"]).timestamp())
+    return Lease(deadline, received.is_from_disk)
 
 
 def _lasting(deadline: float | None) -> float:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from holdfast._document import Received
+from holdfast._engine import Engine
 from holdfast._feed import Change, Feed, Verdict
 from sdk.tests.client.world import (
     EPOCH,
@@ -211,12 +213,22 @@ class TestValidator:
         assert world.engine.revisions == [1]
 
     def test_a_document_from_disk_has_no_validator_so_that_its_leases_are_renewed(self) -> None:
-        world = World()
-        world.feed.restore(document(4), etag='"4"', received=received(world.clock), silence=5.0)
+        clock = FakeClock()
+        engine = Engine(clock, defaults={})
+        feed = Feed(engine, clock, lambda: None)
+        body = document(4, flags={"read-only": flag(expires_at=SERVER_TIME + 1_800)})
+        jumped = Received(server_time=SERVER_TIME + 86_400, monotonic=clock.now, is_from_disk=True)
+        feed.restore(body, etag='"4"', received=jumped, silence=5.0)
+        assert (feed.etag, feed.event_id, engine.read_only) == (None, None, False)
 
-        assert (world.feed.etag, world.feed.event_id) == (None, None)
-        assert world.offer(4, etag='"4"') is Verdict.APPLIED
-        assert world.feed.etag == '"4"'
+        clock.advance(5)
+        now = received(clock, SERVER_TIME + 5)
+        verdict = feed.offer(encode(body), etag='"4"', asked_at=clock.now, received=now)
+
+        in_force = engine.read_only_flag()
+        assert (verdict, feed.etag) == (Verdict.APPLIED, '"4"')
+        assert in_force is not None
+        assert in_force.remaining_seconds == 1_795.0
 
 
 class TestStaleness:

@@ -232,6 +232,30 @@ class TestLeases:
         assert not engine.read_only
         assert engine.dependency("api").breaker.override is None
 
+    def test_the_servers_word_replaces_a_lease_guessed_from_the_disk(self) -> None:
+        """A wall clock that jumped while the process was down may have cut it short."""
+        clock = FakeClock()
+        engine = Engine(clock, defaults={})
+        expires_at = "2026-01-01T00:30:00Z"
+        leased = {"kind": "read_only", "enabled": True, "expires_at": expires_at}
+        override = {"mode": "force_open", "reason": "drill", "expires_at": expires_at}
+        parsed = parse(body(1, {"read-only": leased}, api={"override": override}))
+        late = Received(
+            server_time=clock.wall() + 86_400, monotonic=clock.monotonic(), is_from_disk=True
+        )
+        engine.apply(parsed, late)
+        before = (engine.read_only, engine.try_call("api", lambda: 1).ok)
+
+        clock.advance(5)
+        engine.apply(parsed, received(clock))
+
+        flag = engine.read_only_flag()
+        assert before == (False, True)
+        assert flag is not None
+        assert flag.remaining_seconds == 1_795.0
+        assert engine.explain("api")["override"]["remaining_seconds"] == 1_795.0
+        assert engine.try_call("api", lambda: 1).rejection is not None
+
     def test_an_extended_lease_is_followed(self) -> None:
         hf = LocalHoldfast()
         hf.engage("read-only", kind="read_only", lease_seconds=10)
