@@ -21,10 +21,11 @@ from holdfast.clock import Clock
 
 log = logging.getLogger("holdfast")
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_FILE_BYTES = 2 * MAX_DOCUMENT_BYTES
 _STORE_GAP_SECONDS = 1.0
 _STAMP_GAP_SECONDS = 60.0
+_STAMPS_BEFORE_STALE = 5  # so that what was heard a moment before a restart is not stale after it
 
 
 class SnapshotUnusable(Exception):
@@ -38,13 +39,14 @@ class Stored:
     Attributes:
         server_time: The server's clock now, as far as the file lets us tell; never earlier than
             when it was written, so that a lease only ever shrinks. UTC timestamp.
-        age: Seconds since it was written, by the wall clock; 0 if that went backwards.
+        silence: Seconds since the server was last heard; never less than when it was written, so
+            that a wall clock set back makes nothing fresh again.
     """
 
     body: Mapping[str, Any]
     etag: str | None
     server_time: float
-    age: float
+    silence: float
 
 
 class Snapshot:
@@ -72,15 +74,24 @@ class Snapshot:
             self._warn("ignored", error)
             return None
 
-    def save(self, body: Mapping[str, Any], etag: str | None, server_time: float) -> bool:
-        """Store the policy in force; `server_time` is the server's clock now, UTC timestamp."""
+    def save(
+        self, body: Mapping[str, Any], etag: str | None, server_time: float, *, silence: float
+    ) -> bool:
+        """Store the policy in force.
+
+        Args:
+            server_time: The server's clock now; UTC timestamp.
+            silence: Seconds since the server was last heard.
+        """
         if self.path is None:
             return False
+        now = self._clock.wall()
         content = msgspec.json.encode(
             {
                 "format": _FORMAT,
                 "identity": self._identity,
-                "saved_at": self._clock.wall(),
+                "saved_at": now,
+                "heard_at": now - silence,
                 "server_time": server_time,
                 "etag": etag,
                 "document": body,
@@ -104,8 +115,9 @@ class Snapshot:
             raise SnapshotUnusable("it is of another format") from error
         if stored.format != _FORMAT or stored.identity != self._identity:
             raise SnapshotUnusable("it belongs to another service, server or token")
-        age = max(0.0, self._clock.wall() - stored.saved_at)
-        return Stored(stored.document, stored.etag, stored.server_time + age, age)
+        away = max(0.0, self._clock.wall() - stored.saved_at)
+        silence = max(0.0, stored.saved_at - stored.heard_at) + away
+        return Stored(stored.document, stored.etag, stored.server_time + away, silence)
 
     def _warn(self, what: str, error: Exception) -> None:
         if what not in self._warned:
@@ -118,6 +130,7 @@ class _File(msgspec.Struct):
     format: int
     identity: str
     saved_at: float
+    heard_at: float
     server_time: float
     etag: str | None
     document: dict[str, Any]
@@ -196,46 +209,66 @@ class Keeper:
         stored = self._snapshot.load()
         if stored is None:
             return False
-        received = Received(monotonic=self._clock.monotonic(), server_time=stored.server_time)
+        received = Received(
+            monotonic=self._clock.monotonic(), server_time=stored.server_time, is_from_disk=True
+        )
         is_good = self._feed.restore(
-            stored.body, etag=stored.etag, received=received, silence=stored.age
+            stored.body, etag=stored.etag, received=received, silence=stored.silence
         )
         if is_good:
-            log.info("holdfast: policy from disk in force, %.0f s old", stored.age)
+            self._stored, self._stored_at = self._feed.applied, received.monotonic
+            log.info("holdfast: policy from disk in force, heard of %.0f s ago", stored.silence)
         return is_good
 
     def step(self) -> float:
         """Store what is new, at most once a second; returns the seconds until it is time again.
 
-        A policy with leases is stamped anew every minute: a wall clock set back later must not
-        give a lease more time than it had.
+        A policy with leases, or with flags that end when nothing is heard, is stamped anew every
+        minute: a wall clock set back later must not give a lease more time than it had, and a
+        restart must neither forget a long silence nor take a short one for a long one.
         """
         applied, now = self._feed.applied, self._clock.monotonic()
-        if applied is None or not applied.from_server:
+        if applied is None:
             return float("inf")
         left = self._stored_at + self._gap(applied) - now
         if left > 0:
             return left
-        self.store(applied)
+        self._store(applied)
         return self._gap(applied)
 
-    def store(self, applied: Applied) -> None:
-        """Store a policy now."""
+    def finish(self) -> None:
+        """Store what has not been stored yet, and how long ago the server was heard."""
+        applied = self._feed.applied
+        if applied is not None and (applied is not self._stored or _is_timed(applied.document)):
+            self._store(applied)
+
+    def _store(self, applied: Applied) -> None:
+        is_news = applied.from_server and applied is not self._stored
         self._stored, self._stored_at = applied, self._clock.monotonic()
+        if not is_news and self._is_overtaken(applied):
+            return
         elapsed = self._stored_at - applied.received.monotonic
         server_time = applied.received.server_time + elapsed
-        self._snapshot.save(_storable(applied.document), applied.etag, server_time)
+        body = _storable(applied.document)
+        self._snapshot.save(body, applied.etag, server_time, silence=self._feed.silence)
 
-    def finish(self) -> None:
-        """Store what has not been stored yet."""
-        applied = self._feed.applied
-        if applied is not None and applied.from_server and applied is not self._stored:
-            self.store(applied)
+    def _is_overtaken(self, applied: Applied) -> bool:
+        """Whether another process of this service has stored what we have not heard of."""
+        found = self._snapshot.load()
+        meta = {} if found is None else found.body.get("meta")
+        if not meta or not isinstance(meta, Mapping):
+            return False
+        revision = meta.get("revision")
+        is_newer = isinstance(revision, int) and revision > applied.revision
+        return is_newer or meta.get("epoch") != applied.epoch
 
     def _gap(self, applied: Applied) -> float:
         if applied is not self._stored:
             return _STORE_GAP_SECONDS
-        return _STAMP_GAP_SECONDS if _has_leases(applied.document.body) else float("inf")
+        if not _is_timed(applied.document):
+            return float("inf")
+        often = applied.document.stale_after_seconds / _STAMPS_BEFORE_STALE
+        return min(_STAMP_GAP_SECONDS, max(_STORE_GAP_SECONDS, often))
 
 
 def _storable(document: Document) -> Mapping[str, Any]:
@@ -246,19 +279,10 @@ def _storable(document: Document) -> Mapping[str, Any]:
     return {**document.body, **kept}
 
 
-def _has_leases(body: Mapping[str, Any]) -> bool:
-    flags = _entries(body.get("flags"))
-    overrides = _entries({name: entry.get("override") for name, entry in _named(body)})
-    return any(entry.get("expires_at") is not None for entry in [*flags, *overrides])
-
-
-def _named(body: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    dependencies = body.get("dependencies")
-    if not isinstance(dependencies, dict):
-        return []
-    return [(name, entry) for name, entry in dependencies.items() if isinstance(entry, dict)]
-
-
-def _entries(mapping: object) -> list[dict[str, Any]]:
-    values = mapping.values() if isinstance(mapping, dict) else ()
-    return [value for value in values if isinstance(value, dict)]
+def _is_timed(document: Document) -> bool:
+    """Whether anything in it ends by itself: at the end of a lease, or of hearing of it."""
+    overrides = [parts.get("override", {}) for parts in document.dependencies.values()]
+    return any(
+        entry.get("expires_at") is not None or entry.get("on_stale") == "revert"
+        for entry in [*document.flags.values(), *overrides]
+    )

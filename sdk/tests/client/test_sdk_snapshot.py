@@ -52,7 +52,7 @@ class Machine:
     def store(self, body: dict[str, Any] | None = None) -> Path:
         """Store a document as a healthy process would; the file."""
         snapshot = self.snapshot()
-        assert snapshot.save(body or document(7), '"7"', SERVER_TIME)
+        assert snapshot.save(body or document(7), '"7"', SERVER_TIME, silence=0.0)
         assert snapshot.path is not None
         return snapshot.path
 
@@ -68,14 +68,16 @@ def machine(tmp_path: Path) -> Machine:
 
 
 class TestRoundTrip:
-    def test_what_was_stored_comes_back_with_its_age(self, machine: Machine) -> None:
+    def test_what_was_stored_comes_back_with_how_long_ago_it_was_heard(
+        self, machine: Machine
+    ) -> None:
         machine.store(document(7))
         machine.restart(wall_seconds=90.0)
 
         stored = machine.snapshot().load()
 
         assert stored is not None
-        assert (stored.body["meta"]["revision"], stored.etag, stored.age) == (7, '"7"', 90.0)
+        assert (stored.body["meta"]["revision"], stored.etag, stored.silence) == (7, '"7"', 90.0)
 
     def test_a_newer_one_replaces_it_whole(self, machine: Machine) -> None:
         machine.store(document(7))
@@ -106,7 +108,10 @@ class TestRoundTrip:
     def test_without_a_directory_nothing_is_stored(self) -> None:
         snapshot = Snapshot(settings(), FakeClock())
 
-        assert (snapshot.save(document(7), None, SERVER_TIME), snapshot.load()) == (False, None)
+        assert (snapshot.save(document(7), None, SERVER_TIME, silence=0.0), snapshot.load()) == (
+            False,
+            None,
+        )
 
 
 class TestLeases:
@@ -126,7 +131,7 @@ class TestLeases:
         stored = machine.snapshot().load()
 
         assert stored is not None
-        assert (stored.server_time, stored.age) == (SERVER_TIME, 0.0)
+        assert (stored.server_time, stored.silence) == (SERVER_TIME, 0.0)
 
 
 class TestUnusableFiles:
@@ -175,7 +180,7 @@ class TestUnusableFiles:
     ) -> None:
         ours = machine.store()
         theirs = machine.snapshot(**changes)
-        theirs.save(document(3), None, SERVER_TIME)
+        theirs.save(document(3), None, SERVER_TIME, silence=0.0)
         assert theirs.path is not None
         assert theirs.path != ours
         theirs.path.replace(ours)
@@ -224,7 +229,7 @@ class TestDisksThatRefuse:
         snapshot = machine.snapshot()
 
         with file_size_limited_to(4_096):
-            saved = [snapshot.save(large, None, SERVER_TIME) for _ in range(3)]
+            saved = [snapshot.save(large, None, SERVER_TIME, silence=0.0) for _ in range(3)]
 
         stored = machine.snapshot().load()
         assert stored is not None
@@ -237,7 +242,7 @@ class TestDisksThatRefuse:
     ) -> None:
         snapshot = Snapshot(settings(cache_dir=Path("/dev/null/cache")), FakeClock())
 
-        saved = [snapshot.save(document(1), None, SERVER_TIME) for _ in range(3)]
+        saved = [snapshot.save(document(1), None, SERVER_TIME, silence=0.0) for _ in range(3)]
 
         assert saved == [False] * 3
         assert len(caplog.records) == 1
@@ -247,7 +252,7 @@ class TestDisksThatRefuse:
         path.unlink()
         path.mkdir()  # the replace fails at its very last step
 
-        assert machine.snapshot().save(document(8), None, SERVER_TIME) is False
+        assert machine.snapshot().save(document(8), None, SERVER_TIME, silence=0.0) is False
 
         assert list(machine.directory.iterdir()) == [path]
 
@@ -292,6 +297,90 @@ class TestKeeper:
         assert stored is not None
         assert stored.server_time == SERVER_TIME + 60.0
 
+    def test_a_long_silence_outlives_a_restart(self, machine: Machine) -> None:
+        """Stamping a lease anew must not make a policy nobody confirmed look fresh."""
+        ends = SERVER_TIME + 86_400
+        flags = {"careful": flag(on_stale="revert"), "steady": flag(expires_at=ends)}
+        feed = Feed(RecordingEngine(), machine.clock, lambda: None)
+        keeper = Keeper(machine.snapshot(), feed, machine.clock)
+        self.offer(feed, machine, document(7, flags=flags))
+        for _ in range(200):
+            keeper.step()
+            machine.clock.advance(60.0)
+        keeper.finish()
+        machine.restart(wall_seconds=1.0)
+
+        assert self.stale_after_restart(machine) is True
+
+    def test_what_was_heard_a_moment_before_a_restart_is_not_stale_after_it(
+        self, machine: Machine
+    ) -> None:
+        feed = Feed(RecordingEngine(), machine.clock, lambda: None)
+        keeper = Keeper(machine.snapshot(), feed, machine.clock)
+        self.offer(feed, machine, document(7, flags={"careful": flag(on_stale="revert")}))
+        for _ in range(100):
+            assert keeper.step() == 60.0
+            machine.clock.advance(60.0)
+            feed.heard()
+        machine.restart(wall_seconds=10.0)
+
+        assert self.stale_after_restart(machine) is False
+
+    def test_a_wall_clock_set_back_does_not_bring_back_what_silence_ended(
+        self, machine: Machine
+    ) -> None:
+        feed = Feed(RecordingEngine(), machine.clock, lambda: None)
+        self.offer(feed, machine, document(7, flags={"careful": flag(on_stale="revert")}))
+        machine.clock.advance(400.0)
+        Keeper(machine.snapshot(), feed, machine.clock).finish()
+        machine.restart(wall_seconds=-86_400.0)
+
+        assert self.stale_after_restart(machine) is True
+
+    def test_silence_adds_up_over_processes_that_never_reached_the_server(
+        self, machine: Machine
+    ) -> None:
+        machine.store(document(7, flags={"careful": flag(on_stale="revert")}))
+        machine.restart(wall_seconds=100.0)
+        feed = Feed(RecordingEngine(), machine.clock, lambda: None)
+        keeper = Keeper(machine.snapshot(), feed, machine.clock)
+        keeper.restore()
+        machine.clock.advance(250.0)
+        keeper.step()
+        machine.restart(wall_seconds=-3_600.0)
+
+        assert self.stale_after_restart(machine) is True
+
+    def test_a_short_time_to_staleness_is_stamped_more_often(self, machine: Machine) -> None:
+        feed = Feed(RecordingEngine(), machine.clock, lambda: None)
+        reverting = {"careful": flag(on_stale="revert")}
+        self.offer(feed, machine, document(7, flags=reverting, stale_after=50))
+
+        assert Keeper(machine.snapshot(), feed, machine.clock).step() == 10.0
+
+    def test_a_process_cut_off_does_not_replace_what_another_has_heard_since(
+        self, machine: Machine
+    ) -> None:
+        reverting = {"careful": flag(on_stale="revert")}
+        feed = Feed(RecordingEngine(), machine.clock, lambda: None)
+        keeper = Keeper(machine.snapshot(), feed, machine.clock)
+        self.offer(feed, machine, document(7, flags=reverting))
+        keeper.step()
+        machine.store(document(8, flags=reverting))
+        machine.clock.advance(60.0)
+
+        keeper.step()
+
+        stored = machine.snapshot().load()
+        assert stored is not None
+        assert stored.body["meta"]["revision"] == 8
+
+    def stale_after_restart(self, machine: Machine) -> bool:
+        feed = Feed(RecordingEngine(), machine.clock, lambda: None)
+        assert Keeper(machine.snapshot(), feed, machine.clock).restore()
+        feed.watch_staleness()
+        return feed.is_stale
+
     def test_what_came_last_is_stored_at_the_end(self, machine: Machine) -> None:
         feed = Feed(RecordingEngine(), machine.clock, lambda: None)
         keeper = Keeper(machine.snapshot(), feed, machine.clock)
@@ -328,7 +417,7 @@ class TestKeeper:
 
         stored = machine.snapshot().load()
         assert stored is not None
-        assert stored.age == 500.0
+        assert stored.silence == 500.0
 
     def test_the_last_good_state_of_a_refused_entry_survives_a_restart(
         self, machine: Machine
