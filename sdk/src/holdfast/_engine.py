@@ -11,6 +11,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from holdfast import spec
@@ -211,6 +212,10 @@ class Engine:
             {"revision": document.revision, "refused": len(document.refused)},
             report=False,
         )
+
+    def held(self) -> AbstractContextManager[None]:
+        """Put off what listeners are told by this thread until the end, when locks are free."""
+        return self.events.held()
 
     def set_stale(self, stale: bool) -> None:
         """Say whether Holdfast has not been heard for too long: then `revert` flags end."""

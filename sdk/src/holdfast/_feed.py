@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,9 @@ class PolicySink(Protocol):
     def apply(self, document: Document, received: Received) -> None: ...
 
     def set_stale(self, stale: bool) -> None: ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """Put off what listeners are told until the end."""
 
 
 class Verdict(enum.Enum):
@@ -77,7 +81,9 @@ class Feed:
 
     Within one epoch the revision never falls. Another epoch is always followed, but only on the
     word of an answer that was asked for after the document in force was adopted: an answer older
-    than that may come from the epoch just left. Safe to use from several threads.
+    than that may come from the epoch just left. Safe to use from several threads. Listeners are
+    told, in order, once the lock is released and the news passed on: one that is slow holds up
+    nobody but the thread that brought the document.
 
     Args:
         on_news: Called, outside the lock, after a document was applied or refused.
@@ -102,33 +108,35 @@ class Feed:
     ) -> Verdict:
         """Judge a whole document, and put it in force if it is news."""
         body = raw.encode() if isinstance(raw, str) else raw
-        with self._lock:
-            document = self._parsed(body)
-            verdict = self._judge(document, asked_at)
-            if document is not None and verdict is Verdict.APPLIED:
-                self._adopt(document, etag, received)
-            elif verdict is Verdict.SAME and etag is not None and self.applied is not None:
-                # The stream's documents come without a validator; the poll brings it.
-                self.applied = dataclasses.replace(self.applied, etag=etag)
-        return self._conclude(verdict)
+        with self._engine.held():
+            with self._lock:
+                document = self._parsed(body)
+                verdict = self._judge(document, asked_at)
+                if document is not None and verdict is Verdict.APPLIED:
+                    self._adopt(document, etag, received)
+                elif verdict is Verdict.SAME and etag is not None and self.applied is not None:
+                    # The stream's documents come without a validator; the poll brings it.
+                    self.applied = dataclasses.replace(self.applied, etag=etag)
+            return self._conclude(verdict)
 
     def offer_change(self, change: Change, *, received: Received) -> Verdict:
         """Join changed members onto the document in force, if it is the one they build on."""
-        with self._lock:
-            verdict = self._judge_change(change)
-            if verdict is Verdict.APPLIED and self.applied is not None:
-                document = self._parsed(_joined(self.applied.document.body, change))
-                if document is None:
-                    verdict = Verdict.BAD
-                else:
-                    self._adopt(document, change.etag, received)
-        return self._conclude(verdict)
+        with self._engine.held():
+            with self._lock:
+                verdict = self._judge_change(change)
+                if verdict is Verdict.APPLIED and self.applied is not None:
+                    document = self._parsed(_joined(self.applied.document.body, change))
+                    if document is None:
+                        verdict = Verdict.BAD
+                    else:
+                        self._adopt(document, change.etag, received)
+            return self._conclude(verdict)
 
     def restore(
         self, body: Mapping[str, Any], *, etag: str | None, received: Received, silence: float
     ) -> bool:
         """Put a document from the disk in force, last heard of `silence` seconds ago."""
-        with self._lock:
+        with self._engine.held(), self._lock:
             document = self._parsed(body) if self.applied is None else None
             self._bad = None  # what the disk holds is not the server's doing
             if document is None:

@@ -1,9 +1,11 @@
 """Which document wins, whatever arrives in whatever order."""
 
+import threading
 from dataclasses import dataclass, field
 
 from holdfast._document import Received
 from holdfast._engine import Engine
+from holdfast._events import Event
 from holdfast._feed import Change, Feed, Verdict
 from sdk.tests.client.world import (
     EPOCH,
@@ -315,3 +317,56 @@ class TestRestore:
         )
 
         assert (was_restored, world.feed.refused()) == (False, [])
+
+
+class TestListeners:
+    def test_one_that_waits_holds_up_neither_other_documents_nor_staleness_nor_a_fork(
+        self,
+    ) -> None:
+        clock = FakeClock()
+        engine = Engine(clock, defaults={})
+        news: list[str] = []
+        feed = Feed(engine, clock, lambda: news.append("news"))
+        told: list[int] = []
+
+        def others() -> None:
+            feed.watch_staleness()
+            feed.offer(encode(document(2)), etag=None, asked_at=clock.now, received=received(clock))
+            feed.hold()
+            feed.release()
+
+        def waits_for_others(event: Event) -> None:
+            news.append("told")
+            told.append(event.data["revision"])
+            if event.data["revision"] == 1:
+                other = threading.Thread(target=others)
+                other.start()
+                other.join(10.0)
+                assert not other.is_alive()
+
+        engine.on_event(waits_for_others)
+        feed.offer(encode(document(1)), etag=None, asked_at=clock.now, received=received(clock))
+
+        assert engine.stats()["listener_errors"] == 0
+        assert told == [1, 2]
+        assert news == ["news", "told", "news", "told"]
+
+    def test_one_that_waits_does_so_outside_the_lock_for_changes_and_the_disk_too(self) -> None:
+        clock = FakeClock()
+        engine = Engine(clock, defaults={})
+        feed = Feed(engine, clock, lambda: None)
+        free: list[bool] = []
+
+        def looks(event: Event) -> None:
+            other = threading.Thread(target=feed.heard)
+            other.start()
+            other.join(10.0)
+            free.append(not other.is_alive())
+
+        engine.on_event(looks)
+        feed.restore(document(1), etag=None, received=received(clock), silence=0.0)
+        feed.offer(encode(document(1)), etag=None, asked_at=clock.now, received=received(clock))
+        change = Change(EPOCH, 2, 1, None, None, {"flags": {}})
+        feed.offer_change(change, received=received(clock))
+
+        assert free == [True, True, True]

@@ -1,5 +1,6 @@
 """What the client's tests share: a clock they move, an engine that remembers, documents."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -66,6 +67,9 @@ class RecordingEngine:
 
     def set_stale(self, stale: bool) -> None:
         self.stale.append(stale)
+
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def collect(self) -> dict[str, Any]:
         collected, self.collected = self.collected, {"dependencies": {}, "events": []}
