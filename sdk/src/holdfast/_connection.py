@@ -67,12 +67,15 @@ class Connection:
         self._polling = Worker("holdfast-poll", self._poll)
         self._streaming = Worker("holdfast-stream", self.streamer.step)
         self._reporting = Worker("holdfast-report", self._report)
-        self._is_streaming_started = False
         self._is_closing = False
         self._closed = threading.Event()
 
     def start(self) -> None:
-        """Bring the stored policy in force, then start the threads."""
+        """Bring the stored policy in force, then start the threads; if that failed, go on.
+
+        Raises:
+            RuntimeError: the system has no thread left.
+        """
         if self.feed.applied is None and self.keeper.restore():
             self.feed.watch_staleness()
         self._polling.start()
@@ -99,7 +102,8 @@ class Connection:
     def end_close(self, seconds: float) -> None:
         """Wait for what `begin_close` began, at most `seconds`."""
         deadline = time.monotonic() + seconds
-        self._closed.wait(seconds)
+        if self._reporting.is_alive:
+            self._closed.wait(seconds)
         self._reporting.stop()
         for worker in (self._reporting, self._polling, self._streaming):
             worker.join(max(0.0, deadline - time.monotonic()))
@@ -149,9 +153,12 @@ class Connection:
 
     def _on_polled(self) -> None:
         """After the first poll a stream is worth opening: it can say what it need not repeat."""
-        if not self._is_streaming_started and not self._is_closing:
-            self._is_streaming_started = True
+        if self._is_closing:
+            return
+        try:
             self._streaming.start()
+        except RuntimeError as error:  # no thread left: polling goes on, and the next one tries
+            self.streamer.trouble = str(error)
 
     def _on_news(self) -> None:
         self.acknowledge()

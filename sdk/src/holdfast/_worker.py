@@ -22,14 +22,22 @@ class Worker:
         self._step = step
         self._woken = threading.Event()
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        self._thread.start()
+        """Start the thread, unless it was started before.
+
+        Raises:
+            RuntimeError: the system has no thread left; it may be tried again.
+        """
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
 
     def wake(self) -> None:
         """Call `step` now, or once more if it runs."""
@@ -41,8 +49,9 @@ class Worker:
         self._woken.set()
 
     def join(self, seconds: float) -> None:
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(seconds)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
 
     def _run(self) -> None:
         while not self._is_stopping:

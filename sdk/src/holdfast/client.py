@@ -16,6 +16,7 @@ from holdfast._events import Event, Listener
 from holdfast._feed import Feed
 from holdfast._flags import FlagState
 from holdfast._guard import Errors, Outcome
+from holdfast._pace import Backoff
 from holdfast._report import Requests
 from holdfast._settings import Settings, Timing, new_instance, resolve
 from holdfast._views import DependencyView
@@ -39,8 +40,10 @@ class Holdfast:
     Making one starts nothing. The first guarded call or flag look-up puts the policy last stored
     on disk in force and starts three daemon threads, which fetch newer ones and send reports. No
     call ever waits for Holdfast, and none fails because of it: the last good policy stays, and
-    without URL, token or service name the local defaults hold. One per process is enough; it is
-    safe for threads, event loops and forks, after which a child starts threads of its own.
+    without URL, token or service name the local defaults hold. Reading the stored policy is all
+    the first use takes its time for, about 1 ms for 50 dependencies; `start` does it sooner. One
+    per process is enough; it is safe for threads, event loops and forks, after which a child starts
+    threads of its own.
 
     Args:
         url, token, service: Where Holdfast is, who asks, and for what; else from `HOLDFAST_URL`,
@@ -67,11 +70,13 @@ class Holdfast:
         self._engine.on_use = self._ensure_started
         self._engine.on_event(self._on_event)
         self._requests = Requests()
-        self._lock = threading.RLock()  # a listener may use the client while it starts
+        self._lock = threading.RLock()  # a log handler may use the client while it starts
         self._connection: Connection | None = None
         self._inherited: Feed | None = None  # of the parent process
         self._is_started = False
         self._is_closed = False
+        self._hold_off = self._no_failures()
+        self._try_at = float("-inf")  # monotonic; starting failed, and is not tried before
         _clients.add(self)
 
     def __repr__(self) -> str:
@@ -229,16 +234,42 @@ class Holdfast:
             connection.end_close(self._timing.close_seconds)
 
     def _ensure_started(self) -> None:
-        with self._lock:
+        if self._engine.clock.monotonic() < self._try_at:
+            return
+        with self._engine.held(), self._lock:  # others wait: no call goes before the stored policy
             if not self._is_started and not self._is_closed:
-                self._is_started = True
-                self._connect()
+                self._is_started = True  # first, for a log handler that uses the client
+                try:
+                    self._connect()
+                except Exception as error:  # noqa: BLE001 - no call may fail because of Holdfast
+                    self._start_later(error)
+                    return
             self._engine.on_use = None
 
     def _connect(self) -> None:
         if self._settings.problem is not None:
             log.warning("holdfast: %s; working on local defaults", self._settings.problem)
             return
+        if self._connection is None:
+            self._connection = self._new_connection()
+        self._connection.start()
+
+    def _start_later(self, error: Exception) -> None:
+        """Leave starting to a later use: most likely the system has no thread left."""
+        self._is_started = False
+        self._engine.on_use = self._ensure_started
+        if not self._hold_off.failures:
+            log.warning(
+                "holdfast: cannot start (%s: %s); calls go on, and it is tried again",
+                type(error).__name__,
+                error,
+            )
+        self._try_at = self._engine.clock.monotonic() + self._hold_off.next()
+
+    def _no_failures(self) -> Backoff:
+        return Backoff(self._timing.backoff_seconds, self._timing.backoff_max_seconds)
+
+    def _new_connection(self) -> Connection:
         connection = Connection(
             self._settings,
             self._instance,
@@ -249,8 +280,7 @@ class Holdfast:
         )
         if self._inherited is not None:
             connection.feed.inherit(self._inherited)
-        self._connection = connection
-        connection.start()
+        return connection
 
     def _begin_close(self) -> Connection | None:
         with self._lock:
@@ -287,6 +317,7 @@ class Holdfast:
         self._engine.reset_after_fork()
         self._requests = Requests()
         self._is_started = False
+        self._hold_off, self._try_at = self._no_failures(), float("-inf")
         self._engine.on_use = None if self._is_closed else self._ensure_started
 
 

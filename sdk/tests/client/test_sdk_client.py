@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,16 @@ READ_ONLY = {"read-only": flag()}
 FORCED = {"db": {"override": {"mode": "force_open", "reason": "drill", "expires_at": None}}}
 
 Make = Callable[..., Holdfast]
+
+
+@contextmanager
+def no_thread_left() -> Iterator[None]:
+    """What the system answers when it has no thread left: no room for a stack of such a size."""
+    before = threading.stack_size(2**46)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
 
 
 @pytest.fixture
@@ -136,6 +148,63 @@ class TestStart:
         eventually(lambda: server.polls)
         assert client.call("db", len, "abc") == 3
         assert policy(client)["polls"] == 0  # the server has not answered yet
+
+    def test_a_system_without_threads_fails_no_call_and_is_tried_again(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        clock = FakeClock()
+        client = make(clock=clock, timing=Timing(backoff_seconds=10.0, jitter=0.0))
+        with no_thread_left():
+            answers = [client.call("db", len, "abc"), client.start()]
+            clock.advance(30.0)
+            answers.append(client.read_only)
+        too_soon = client.call("db", len, "abc"), connection_of(client).threads_alive
+        clock.advance(30.0)
+
+        client.call("db", len, "abc")
+
+        assert answers == [3, False, False]
+        assert too_soon == (3, {"poll": False, "stream": False, "report": False})
+        eventually(is_converged(client, 1))
+        assert caplog.text.count("cannot start") == 1
+
+    def test_a_stored_policy_is_in_force_even_if_no_thread_can_be_started(
+        self, server: PolicyServer, make: Make
+    ) -> None:
+        server.publish(document(7, flags=READ_ONLY))
+        first = make()
+        first.start(wait=10.0)
+        first.close()
+        second = make()
+
+        with no_thread_left():
+            is_read_only = second.read_only
+
+        assert is_read_only is True
+
+    def test_every_first_call_waits_for_the_stored_policy(
+        self, server: PolicyServer, make: Make
+    ) -> None:
+        server.publish(document(7, flags=READ_ONLY))
+        first = make()
+        first.start(wait=10.0)
+        first.close()
+        server.kill()
+        second = make()
+        together = threading.Barrier(8)
+        found: list[bool] = []
+
+        def look() -> None:
+            together.wait(10.0)
+            found.append(second.read_only)
+
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10.0)
+
+        assert found == [True] * 8
 
 
 class TestConvergence:

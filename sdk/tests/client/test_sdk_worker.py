@@ -54,6 +54,23 @@ def test_an_error_of_a_worker_that_was_told_to_stop_is_no_news(
     assert caplog.text == ""
 
 
+def test_started_twice_it_runs_once() -> None:
+    threads: set[int] = set()
+
+    def step() -> float:
+        threads.add(threading.get_ident())
+        return 3600.0
+
+    worker = Worker("worker", step)
+    worker.start()
+    worker.start()
+    eventually(lambda: threads)
+
+    worker.stop()
+    worker.join(10)
+    assert len(threads) == 1
+
+
 def test_a_wake_during_a_step_is_not_lost() -> None:
     calls: list[int] = []
     worker: Worker
