@@ -58,7 +58,16 @@ def _apply(dependency: Dependency, pattern: ErrorPattern, rule: RecoveryRule, no
     elif rule.action == "fallback":
         dependency.recovery.answer_from_now(rule, now)
     elif rule.action == "restart" and dependency.recovery.begin_restart():
+        _begin_restart(dependency, rule)
+
+
+def _begin_restart(dependency: Dependency, rule: RecoveryRule) -> None:
+    try:
         dependency.shared.spawn(lambda: _restart(dependency, rule))
+    except RuntimeError as error:  # the system has no thread left, which is not the call's fault
+        dependency.recovery.end_restart()
+        outcome = {"action": "restart", "succeeded": False, "attempts": 0, "error": str(error)}
+        dependency.shared.events.emit("recovery.ended", dependency.name, outcome)
 
 
 def _restart(dependency: Dependency, rule: RecoveryRule) -> None:

@@ -375,6 +375,19 @@ class TestRestart:
         assert not begun.acquire(blocking=False)
         leave.set()
 
+    def test_a_system_without_threads_harms_no_call_and_is_asked_again(self) -> None:
+        def no_thread(work: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        defaults: dict[str, Any] = {"recovery": {"pattern_count": 1, "rules": [RESTART]}, **ALONE}
+        engine = Engine(defaults=defaults, spawn=no_thread)
+
+        errors = [engine.try_call("api", fail).error for _ in range(2)]
+
+        assert [type(error) for error in errors] == [Busy, Busy]
+        ended = [each for each in engine.collect()["events"] if each["type"] == "recovery.ended"]
+        assert [each["data"]["error"] for each in ended] == ["can't start new thread"] * 2
+
     def test_a_coroutine_function_is_refused_when_it_is_named(self) -> None:
         async def restart() -> None: ...
 
