@@ -246,6 +246,7 @@ class Breaker:
     def reset_after_fork(self) -> None:
         """Forget the parent's calls and locks; the child keeps state, window and overrides."""
         self._lock = threading.RLock()
+        self.generation += 1  # the parent's tickets are no good here
         self._pending.clear()
         self._probes.clear()
         self._running.clear()

@@ -104,10 +104,9 @@ class Bulkhead:
         self._wake(granted)
 
     def reset_after_fork(self) -> None:
-        """In a child nobody runs or waits yet."""
+        """Give up a lock that somebody in the parent may hold, and those who wait there."""
         self._lock = threading.RLock()
         self._waiters.clear()
-        self.used = 0
 
     def _take(self) -> bool:
         with self._lock:

@@ -19,6 +19,7 @@ from holdfast._recovery import RecoveryRule
 from holdfast._remedies import take_note
 from holdfast._retry import Attempts, Repeat, StopReason, is_repeatable
 from holdfast._scope import Scope, active
+from holdfast._stats import Stats
 from holdfast.errors import (
     BulkheadFull,
     CallTimeout,
@@ -67,6 +68,7 @@ class Call:
         "rescue",
         "rescued",
         "source",
+        "stats",
         "turn",
     )
 
@@ -78,6 +80,7 @@ class Call:
         self.made = 0  # attempts that reached the dependency or a gate
         self.attempts: Attempts | None = None  # made on the first failure only
         self.place: Bulkhead | None = None
+        self.stats: Stats = dependency.stats  # that counted the attempt under way as begun
         self.turn: Turn | None = None  # taken, and not yet used
         self.had_turn = False  # used one
         self.limit: float | None = None
@@ -170,7 +173,8 @@ class Call:
         if self.turn is not None:
             self.turn, self.had_turn = None, True
         self.limit = self._attempt_limit(now)
-        dependency.stats.started()
+        self.stats = dependency.stats
+        self.stats.started()
         return admitted
 
     # -- how an attempt ended ----------------------------------------------------------------
@@ -333,7 +337,7 @@ class Call:
         slow = self.plan.breaker.slow_call_seconds
         if 0 < slow < elapsed:
             names = (*names, "slow")
-        self.dependency.stats.ended(elapsed, names)
+        self.stats.ended(elapsed, names)
         self.dependency.breaker.settle(ticket, outcome, now, klass=klass, failure=failure)
 
     def _next_wait(self, error: Exception, klass: str) -> float | StopReason:

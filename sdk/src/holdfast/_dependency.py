@@ -163,7 +163,11 @@ class Dependency:
         }
 
     def reset_after_fork(self) -> None:
-        """A child keeps policy and states and starts with no calls, locks or counts."""
+        """A child keeps policy and states and starts with no calls, locks or counts.
+
+        What counts calls under way is replaced: a call that was under way in the parent, and ends
+        here as well, settles with what the parent left behind and nobody asks any more.
+        """
         self.breaker.reset_after_fork()
         self.rate_limiter.reset_after_fork()
         self.bulkhead.reset_after_fork()
@@ -171,6 +175,9 @@ class Dependency:
         self.fallbacks.reset_after_fork()
         self.recovery.reset_after_fork()
         self.stats.reset_after_fork()
+        self.bulkhead = Bulkhead(self.name, self.bulkhead.rules)
+        self.fallbacks = self.fallbacks.successor()
+        self.stats = Stats()
         self._collected = None
 
     def _follow_recovery(self, rules: RecoveryRules) -> None:

@@ -241,6 +241,7 @@ class Engine:
         self._lock = threading.RLock()
         self.events.reset_after_fork()
         self._shared.threads.reset_after_fork()
+        self._shared.threads = Threads()
         for dependency in self._dependencies.values():
             dependency.reset_after_fork()
 

@@ -162,9 +162,14 @@ class Fallbacks:
             self._running -= 1
 
     def reset_after_fork(self) -> None:
-        """In a child nothing runs yet; cached results stay."""
+        """Give up a lock that somebody in the parent may hold."""
         self._lock = threading.Lock()
-        self._running = 0
+
+    def successor(self) -> Fallbacks:
+        """What a child goes on with: the same results, and no function that runs."""
+        successor = Fallbacks(self.name)
+        successor._results = self._results
+        return successor
 
     def _cached(self, link: Link, request: Request, now: float) -> Any:
         key = _key_of(link, request)

@@ -218,11 +218,12 @@ async def _answer_async(call: Call, error: Exception, args: Any, kwargs: Any) ->
 
 def _fallback_sync(call: Call, link: Link, args: Any, kwargs: Any) -> Any:
     function = call.fallback_function(link)
-    call.dependency.fallbacks.enter(call.plan.fallback)
+    fallbacks = call.dependency.fallbacks  # of this process, should the function fork
+    fallbacks.enter(call.plan.fallback)
     try:
         value = function(*args, **kwargs)
     finally:
-        call.dependency.fallbacks.leave()
+        fallbacks.leave()
     if type(value) is CoroutineType:
         value.close()
         raise NoAnswer("the function is async, and the call is not")
@@ -231,12 +232,13 @@ def _fallback_sync(call: Call, link: Link, args: Any, kwargs: Any) -> Any:
 
 async def _fallback_async(call: Call, link: Link, args: Any, kwargs: Any) -> Any:
     function = call.fallback_function(link)
-    call.dependency.fallbacks.enter(call.plan.fallback)
+    fallbacks = call.dependency.fallbacks  # of this process, should the function fork
+    fallbacks.enter(call.plan.fallback)
     try:
         value = function(*args, **kwargs)
         return await value if isawaitable(value) else value
     finally:
-        call.dependency.fallbacks.leave()
+        fallbacks.leave()
 
 
 def _note_failure(error: Exception, link: Link, failure: Exception) -> None:

@@ -84,5 +84,5 @@ class Stats:
             return Snapshot(dict(self._counts), self._latency[:])
 
     def reset_after_fork(self) -> None:
-        """A child starts at zero."""
-        self.__init__()  # type: ignore[misc]  # exactly what a new one has
+        """Give up a lock that somebody in the parent may hold."""
+        self._lock = threading.Lock()

@@ -186,7 +186,6 @@ class Threads:
             return None
 
     def reset_after_fork(self) -> None:
-        """A child has none of its parent's threads."""
+        """Give up a lock that somebody in the parent may hold; the threads are the parent's."""
         self._lock = threading.Condition(threading.Lock())
         self._jobs.clear()
-        self._idle = self._alive = self.abandoned = 0

@@ -94,6 +94,32 @@ hf.close()
         assert len({instance for instance, _ in reported}) == 2
         assert all((instance, 1) in reported for instance, _ in reported)
 
+    def test_a_child_that_returns_through_its_parents_call_reports_no_less_than_nothing(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        done = run(
+            """
+hf.start(wait=10)
+child = hf.call("db", os.fork)
+if child == 0:
+    hf.call("db", len, "abc")
+    stats = hf.stats()["dependencies"]["db"]
+    print("child", stats["calls"], stats["in_flight"], flush=True)
+    hf.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+stats = hf.stats()["dependencies"]["db"]
+print("parent", stats["calls"], stats["in_flight"], flush=True)
+hf.close()
+""",
+            environ,
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "child 1 0\nparent 1 0\n"
+        found = [one["dependencies"].get("db", {}).get("in_flight", 0) for one in server.reports]
+        assert min(found) == 0
+
     def test_a_child_keeps_the_policy_though_server_and_disk_are_gone(
         self, server: PolicyServer, environ: dict[str, str]
     ) -> None:

@@ -596,6 +596,56 @@ class TestForks:
         assert hf.collect()["dependencies"]["api"]["calls"] == 1
         assert hf.explain("api")["settings"]["bulkhead.max_concurrent"]["value"] == 1
 
+    def test_a_call_under_way_in_the_parent_leaves_no_trace_where_it_ends_twice(self) -> None:
+        """Else a child counts one call less than none, and the server refuses every report."""
+        hf = LocalHoldfast()
+        hf.set_policy("api", bulkhead={"max_concurrent": 5}, timeout={"attempt_seconds": 9})
+
+        hf.call("api", hf._engine.reset_after_fork)
+
+        reported = hf.collect()["dependencies"]["api"]
+        assert (reported["calls"], reported["successes"], reported["in_flight"]) == (0, 0, 0)
+        assert hf._engine.state_of("api").bulkhead.used == 0
+        assert hf.dependency("api").stats()["window"]["calls"] == 0
+
+    def test_an_attempt_begun_in_the_child_counts_there(self) -> None:
+        hf = LocalHoldfast()
+        hf.set_policy("api", retry={"attempts": 2}, bulkhead={"max_concurrent": 5})
+        calls: list[int] = []
+
+        def forks_and_fails_once() -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                hf._engine.reset_after_fork()
+                raise ConnectionError
+
+        hf.call("api", forks_and_fails_once)
+
+        reported = hf.collect()["dependencies"]["api"]
+        assert (reported["calls"], reported["successes"], reported["in_flight"]) == (1, 1, 0)
+        assert hf._engine.state_of("api").bulkhead.used == 0
+
+    async def test_a_fallback_under_way_in_the_parent_takes_no_place_in_the_child(self) -> None:
+        hf = LocalHoldfast()
+        chain = [{"kind": "function", "name": "spare"}]
+        hf.set_policy("api", fallback={"chain": chain, "max_concurrent": 1}, **NO_RETRY)
+        depth: list[int] = []
+
+        async def fails() -> None:
+            raise ConnectionError
+
+        async def spare() -> str:
+            depth.append(1)
+            if len(depth) == 1:
+                hf._engine.reset_after_fork()
+                return str(await hf.acall("api", fails))
+            return "answer"
+
+        hf.register_fallback("spare", spare)
+
+        assert await hf.acall("api", fails) == "answer"
+        assert hf._engine.state_of("api").fallbacks._running == 0
+
     def test_a_real_child_works(self) -> None:
         program = (
             "import os\n"
