@@ -11,7 +11,7 @@ run: .venv/base  ## Holdfast on this machine: http://127.0.0.1:8000/
 	@exec $(PYTHON) manage.py serve --host $(HOST) --port $(PORT)
 
 test: .venv/dev  ## every test, with real servers and a browser
-	@sh deploy/debian-packages.sh chromium rabbitmq-server redis-server
+	@sh deploy/debian-packages.sh chromium prometheus rabbitmq-server redis-server
 	@$(PYTHON) -m tests.run
 
 lint: .venv/dev  ## the static checks

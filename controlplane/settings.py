@@ -94,6 +94,7 @@ INSTALLED_APPS = [
     "apps.deadletters",
     "apps.delivery",
     "apps.live",
+    "apps.metrics",
     "apps.console",
     "controlplane",
 ]
@@ -110,6 +111,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "apps.audit.middleware.RecordDenials",
     "apps.core.outages.DatabaseOutages",
+    "apps.metrics.own.RequestMetrics",
 ]
 ROOT_URLCONF = "controlplane.urls"
 ASGI_APPLICATION = "controlplane.asgi.application"

@@ -24,6 +24,7 @@ API: list[URLPattern | URLResolver] = [
             "degradation",
             "deadletters",
             "delivery",
+            "metrics",
         )
     ),
 ]
@@ -33,6 +34,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # In place of Django's, which audits nothing.
     path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view())),
     path("admin/", admin.site.urls),
+    path("", include("apps.metrics.urls")),  # where Prometheus looks by itself
     path("", include("apps.live.urls")),
     path("", include("apps.console.urls")),
 ]

@@ -25,7 +25,7 @@ LAYERS = [
     {"telemetry"},
     {"policies", "degradation", "health", "deadletters"},
     {"alerts"},
-    {"delivery", "live", "continuity"},
+    {"delivery", "live", "metrics", "continuity"},
     {"console"},
 ]
 # What an app lets others import. All of `core` is for others, except what wires it into Django.

@@ -53,32 +53,9 @@ class InstanceState(models.Model):
         return str(self.instance_id)
 
 
-class WindowQuerySet(models.QuerySet["Window"]):
-    def of_environment(self, environment_id: int) -> Self:
-        return self.filter(service__environment_id=environment_id)
+class Counted(models.Model):
+    """Numbers that add up, and the latencies they came with."""
 
-
-class Window(models.Model):
-    """What was counted of one service and dependency in one span of time, by one server process.
-
-    Each process writes rows of its own, so that none waits for another; readers add them up.
-    Reports count in the window in which they were written down.
-    """
-
-    class Span(models.IntegerChoices):
-        """Seconds a window lasts."""
-
-        SHORT = 10
-        MINUTE = 60
-        HOUR = 3600
-
-    span = models.PositiveSmallIntegerField(choices=Span.choices)
-    start = models.DateTimeField()  # a multiple of the span
-    service = models.ForeignKey("fleet.Service", models.CASCADE, related_name="+")
-    # Slug, which never changes; empty: the service's own requests. (A NULL would equal no other
-    # NULL, and the row could not be written by an upsert.)
-    dependency = models.CharField(max_length=80, blank=True)
-    boot = models.UUIDField()
     calls = models.PositiveBigIntegerField(default=0)
     successes = models.PositiveBigIntegerField(default=0)
     failures = models.PositiveBigIntegerField(default=0)
@@ -102,6 +79,37 @@ class Window(models.Model):
     server_errors = models.PositiveBigIntegerField(default=0)  # 5xx of its own requests
     latency = models.JSONField(default=dict)  # sparse, see holdfast.histogram
 
+    class Meta:
+        abstract = True
+
+
+class WindowQuerySet(models.QuerySet["Window"]):
+    def of_environment(self, environment_id: int) -> Self:
+        return self.filter(service__environment_id=environment_id)
+
+
+class Window(Counted):
+    """What was counted of one service and dependency in one span of time, by one server process.
+
+    Each process writes rows of its own, so that none waits for another; readers add them up.
+    Reports count in the window in which they were written down.
+    """
+
+    class Span(models.IntegerChoices):
+        """Seconds a window lasts."""
+
+        SHORT = 10
+        MINUTE = 60
+        HOUR = 3600
+
+    span = models.PositiveSmallIntegerField(choices=Span.choices)
+    start = models.DateTimeField()  # a multiple of the span
+    service = models.ForeignKey("fleet.Service", models.CASCADE, related_name="+")
+    # Slug, which never changes; empty: the service's own requests. (A NULL would equal no other
+    # NULL, and the row could not be written by an upsert.)
+    dependency = models.CharField(max_length=80, blank=True)
+    boot = models.UUIDField()
+
     objects = WindowQuerySet.as_manager()
 
     class Meta:
@@ -115,6 +123,34 @@ class Window(models.Model):
 
     def __str__(self) -> str:
         return f"{self.start:%H:%M:%S} {self.span} s {self.dependency or 'requests'}"
+
+
+class TotalQuerySet(models.QuerySet["Total"]):
+    def of_environment(self, environment_id: int) -> Self:
+        return self.filter(service__environment_id=environment_id)
+
+
+class Total(Counted):
+    """Everything ever counted of one service and dependency, up to an instant.
+
+    What came after `through` is still in short windows. Totals never shrink: windows are let go,
+    and whoever watches a counter would take that for a restart.
+    """
+
+    service = models.ForeignKey("fleet.Service", models.CASCADE, related_name="+")
+    dependency = models.CharField(max_length=80, blank=True)  # as in windows
+    through = models.DateTimeField()  # windows that start earlier are in it
+
+    objects = TotalQuerySet.as_manager()
+
+    class Meta:
+        constraints = [  # one per cell; finds the total a window belongs to
+            models.UniqueConstraint(fields=["service", "dependency"], name="telemetry_total_once")
+        ]
+        indexes = [models.Index("through", name="telemetry_total_through")]  # the oldest
+
+    def __str__(self) -> str:
+        return f"{self.service} {self.dependency or 'requests'}"
 
 
 class BreakerEventQuerySet(models.QuerySet["BreakerEvent"]):

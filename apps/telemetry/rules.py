@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from holdfast import histogram
@@ -53,6 +54,11 @@ class Counts:
             for index, count in named:
                 buckets[index] = buckets.get(index, 0) + count
         return cls({name: number for name, number in numbers.items() if number}, buckets)
+
+    @classmethod
+    def of_row(cls, row: Any) -> "Counts":
+        """Counts that a row holds in columns of their names, zeros included."""
+        return cls({name: getattr(row, name) for name in COUNTERS}, dict(row.latency))
 
     def add(self, other: "Counts") -> None:
         for name, number in other.numbers.items():

@@ -1,12 +1,13 @@
 """What an environment looks like from its instances' reports; few queries, whatever its size."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db.models import Exists, Min, OuterRef
 from django.utils.dateparse import parse_datetime
 
 from apps.core import clock
@@ -15,7 +16,7 @@ from apps.fleet.selectors import lately, shown_since
 from apps.publication.models import Epoch, Fragment
 from apps.publication.rules import document_revision
 from apps.telemetry import rules
-from apps.telemetry.models import InstanceState, Window
+from apps.telemetry.models import InstanceState, Total, Window
 
 Name = tuple[str, str]  # slugs of service and dependency
 
@@ -154,6 +155,40 @@ def _own_requests(counted: dict[Name, rules.Counts], elapsed: float) -> list[Req
         for (service, dependency), counts in sorted(counted.items(), key=lambda item: item[0])
         if not dependency
     ]
+
+
+def totals(environment_id: int) -> dict[Name, rules.Counts]:
+    """Everything ever counted, by name; "" as the dependency: the service's own requests.
+
+    Totals and the windows that are not in them yet are read by one statement, so that every
+    process finds the same and a number never shrinks, whatever is folded or pruned meanwhile.
+    """
+    folded = Total.objects.of_environment(environment_id)
+    windows = Window.objects.of_environment(environment_id).filter(span=Window.Span.SHORT)
+    if oldest := folded.aggregate(at=Min("through"))["at"]:
+        windows = windows.filter(start__gte=oldest)
+    inside = Total.objects.filter(
+        service=OuterRef("service"),
+        dependency=OuterRef("dependency"),
+        through__gt=OuterRef("start"),
+    )
+    columns = ("service__slug", "dependency", "latency", *rules.COUNTERS)
+    rows = folded.values_list(*columns).union(
+        windows.filter(~Exists(inside)).values_list(*columns), all=True
+    )
+    counted: dict[Name, rules.Counts] = defaultdict(rules.Counts)
+    for service, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
+        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
+        counted[service, dependency].add(counts)
+    return dict(counted)
+
+
+def breaker_states(environment_id: int) -> dict[Name, dict[str, int]]:
+    """How many live instances have their breaker in which state, by name."""
+    return {
+        name: dict(Counter(breaker["state"] for breaker in breakers))
+        for name, breakers in _breakers(environment_id).items()
+    }
 
 
 def convergence(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import models, transaction
-from django.db.models import Max, Min
+from django.db.models import Exists, Max, Min, OuterRef
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
@@ -18,7 +18,7 @@ from apps.fleet import services as fleet
 from apps.fleet.models import Service, Usage
 from apps.publication import services as publication
 from apps.telemetry import rules
-from apps.telemetry.models import ROLLED_UP, BreakerEvent, Window
+from apps.telemetry.models import ROLLED_UP, BreakerEvent, Total, Window
 
 KEPT = {  # how long windows of each span are kept
     Window.Span.SHORT: timedelta(hours=2),
@@ -167,11 +167,76 @@ def _roll_up_one(short: int, long: int, start: datetime) -> None:
             write_windows(windows[first : first + BATCH])
 
 
+def fold_totals() -> None:
+    """Add the short windows that are settled to the totals of all time.
+
+    Safe to run twice or in parallel: a total says which windows are in it, and is locked while
+    some are added.
+    """
+    until = rules.floor(clock.now() - SETTLED, Window.Span.SHORT)
+    _begin_totals()
+    behind = Total.objects.filter(through__lt=until).order_by("pk")
+    found = list(behind.values_list("pk", flat=True))
+    for first in range(0, len(found), BATCH):
+        with transaction.atomic():
+            _fold(found[first : first + BATCH], until)
+
+
+def _begin_totals() -> None:
+    """An empty total for every service and dependency that has windows and no total yet."""
+    begun = Total.objects.filter(service=OuterRef("service"), dependency=OuterRef("dependency"))
+    rows = Window.objects.filter(~Exists(begun), span=Window.Span.SHORT)
+    if oldest := Total.objects.aggregate(at=Min("through"))["at"]:
+        rows = rows.filter(start__gte=oldest)  # new ones are newer than what totals wait for
+    cells = rows.values("service_id", "dependency").annotate(through=Min("start"))
+    empty = [Total(**cell) for cell in cells.order_by("service_id", "dependency")]
+    Total.objects.bulk_create(empty, ignore_conflicts=True, batch_size=BATCH)
+
+
+def _fold(ids: list[int], until: datetime) -> None:
+    locked = Total.objects.select_for_update().filter(pk__in=ids, through__lt=until).order_by("pk")
+    totals = {(total.service_id, total.dependency): total for total in locked}
+    if not totals:
+        return
+    sums = {key: rules.Counts.of_row(total) for key, total in totals.items()}
+    rows = Window.objects.filter(
+        span=Window.Span.SHORT,
+        start__gte=min(total.through for total in totals.values()),
+        start__lt=until,
+        service_id__in={service_id for service_id, _dependency in totals},
+    ).values_list("start", "service_id", "dependency", "latency", *rules.COUNTERS)
+    for start, service_id, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
+        total = totals.get((service_id, dependency))
+        if total is not None and start >= total.through:
+            counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
+            sums[service_id, dependency].add(counts)
+    _write_totals(sums, until)
+
+
+def _write_totals(sums: dict[tuple[int, str], rules.Counts], through: datetime) -> None:
+    Total.objects.bulk_create(
+        [
+            Total(
+                service_id=service_id,
+                dependency=dependency,
+                through=through,
+                latency=counts.latency,
+                **counts.numbers,
+            )
+            for (service_id, dependency), counts in sums.items()
+        ],
+        update_conflicts=True,
+        unique_fields=["service", "dependency"],
+        update_fields=[*rules.COUNTERS, "latency", "through"],
+    )
+
+
 def prune() -> None:
     """Let go of what is too old, in batches; what is not yet summed up stays.
 
     Safe to run twice or in parallel.
     """
+    fold_totals()  # what is let go is in the totals
     now = clock.now()
     for span, kept in KEPT.items():
         _delete_all(Window.objects.filter(span=span, start__lt=_not_needed(span, now - kept)))

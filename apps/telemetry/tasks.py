@@ -1,4 +1,4 @@
-"""Keeping the windows few: they are summed up and, in time, let go."""
+"""Keeping the windows few: they are summed up, added to totals and, in time, let go."""
 
 from celery import shared_task
 
@@ -9,6 +9,12 @@ from apps.telemetry import services
 def roll_up() -> None:
     """Sum settled windows up to minutes and hours; safe to run twice or in parallel."""
     services.roll_up()
+
+
+@shared_task
+def fold_totals() -> None:
+    """Add settled windows to the totals of all time; safe to run twice or in parallel."""
+    services.fold_totals()
 
 
 @shared_task

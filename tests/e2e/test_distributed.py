@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -244,3 +245,47 @@ class Worker:
 
     def send(self, task: str) -> None:
         self._app.send_task(task)
+
+
+def test_metrics_of_the_fleet_are_the_same_from_every_process(cluster: Cluster) -> None:
+    scopes = ["--scope", "metrics:read", "--scope", "reports:write"]
+    made = manage(cluster.environment, "createtoken", "--environment", "production", *scopes)
+    headers = {"Authorization": f"Bearer {made.split()[-1]}"}
+    for web in cluster.webs:
+        report = make_report("measured", calls=4)
+        httpx.post(f"{web.url}/api/v1/reports", json=report, headers=headers).raise_for_status()
+
+    def texts() -> list[str]:
+        return [httpx.get(f"{web.url}/metrics", headers=headers).text for web in cluster.webs]
+
+    counted = 'service="measured",dependency="payments-api"} 8'
+    eventually(
+        lambda: all(text.count(counted) > 1 for text in texts()),  # calls, and those that succeeded
+        within=10,
+        what="both processes count what was reported to each",
+    )
+    first, second = (
+        [line for line in text.splitlines() if "holdfast_" in line] for text in texts()
+    )
+    assert first == second
+    assert len({text.split('process="')[1].split('"')[0] for text in texts()}) == 2
+    promtool = ["promtool", "check", "metrics"]
+    checked = subprocess.run(
+        promtool, input=texts()[0], capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def make_report(service: str, *, calls: int) -> dict[str, object]:
+    """The first report of a new instance, of successful calls of one dependency."""
+    return {
+        "service": service,
+        "instance": str(uuid4()),
+        "name": "measured-1",
+        "sdk": "test",
+        "sequence": 1,
+        "window_seconds": 5.0,
+        "dependencies": {
+            "payments-api": {"calls": calls, "successes": calls, "latency": {"80": calls}}
+        },
+    }
