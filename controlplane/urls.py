@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from apps.accounts.logins import OwnPassword
 from apps.core import outages, problems
 from apps.core.routes import route
+from apps.metrics.api import MetricsView
 
 DOCS = SpectacularSwaggerView.as_view(url_name="schema", http_method_names=["get", "head"])
 API: list[URLPattern | URLResolver] = [
@@ -34,7 +35,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # In place of Django's, which audits nothing.
     path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view())),
     path("admin/", admin.site.urls),
-    path("", include("apps.metrics.urls")),  # where Prometheus looks by itself
+    route("metrics", MetricsView.as_view(schema=None)),  # where Prometheus looks by itself
     path("", include("apps.live.urls")),
     path("", include("apps.console.urls")),
 ]

@@ -158,6 +158,14 @@ def _services(fleets: list["Fleet"]) -> Iterator[str]:
     about = "The newest revision that changed a service's document."
     targets = [(where, one.target_revision) for where, one in told]
     yield from _gauge("holdfast_service_revision", about, targets)
+    about = "Dead letters that wait for somebody."
+    waiting = [
+        (labels(environment=fleet.environment, service=one.service), number)
+        for fleet in fleets
+        for one in fleet.services
+        for number in [fleet.dead_letters.get(one.service, 0)]
+    ]
+    yield from _gauge("holdfast_dead_letters_unresolved", about, waiting)
 
 
 def _flags(fleets: list["Fleet"]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from apps.audit.models import Chain
 from apps.core import clock
+from apps.deadletters import selectors as deadletters
 from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment, Usage
 from apps.policies.models import Override
@@ -42,6 +43,7 @@ class Fleet:
     breakers: dict[Name, dict[str, int]]  # live instances by state
     flags: list[FlagMeasured]
     overrides: list[OverrideMeasured]
+    dead_letters: dict[str, int]  # unresolved ones, by service; none: 0
 
 
 def fleets(environment_ids: Iterable[int]) -> list[Fleet]:
@@ -69,6 +71,7 @@ def _fleet(environment: Environment) -> Fleet:
         breakers=breakers,
         flags=_flags(here),
         overrides=_overrides(here),
+        dead_letters={each.service: each.unresolved for each in deadletters.depths(here)},
     )
 
 

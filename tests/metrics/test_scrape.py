@@ -200,6 +200,14 @@ class TestFleet:
 
         assert figures(text, "holdfast_flag_engaged") == {("", "read-only", "read_only"): 0}
 
+    def test_dead_letters_that_wait(self, service: Service, client: APIClient) -> None:
+        make.letters(service, "order-1", "order-2")
+        make.service(service.environment, "search")
+
+        waiting = figures(scrape(client), "holdfast_dead_letters_unresolved")
+
+        assert waiting == {("checkout",): 2, ("search",): 0}
+
     def test_revision_and_audit_chain(self, service: Service, client: APIClient) -> None:
         make.engaged(service.environment, "read-only")
 
