@@ -76,6 +76,7 @@ class Doors:
             "environments/<int:environment_id>": {"name": "x"},
             "services/<int:service_id>": {"owner": "x"},
             "dependencies/<int:dependency_id>": {"description": "x"},
+            "flags/<int:flag_id>/extend": {"lease_seconds": 3600},
             "presets/<str:name>/apply": {"dependency": self.rows.ids["dependency"]},
         }
         return json.dumps(bodies.get(route.pattern, REASON)).encode()

@@ -52,7 +52,8 @@ schema = schemathesis.openapi.from_wsgi("/api/v1/schema?format=json", get_wsgi_a
 def operations() -> Iterator[Operation]:
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), found  # else it is not documented well enough to be called
-        yield found.ok()
+        if not found.ok().path.endswith("/stream"):  # has no end, and is not Django's: see
+            yield found.ok()  # test_raw_doors.py and delivery/test_streams.py
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The report as it travels: its members, what they may be, and how it is read."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -165,6 +166,8 @@ class Report(Struct, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(Report)
+_ITEM = re.compile(r"\[(?:\.\.\.|\d+)\]")  # of a map or list, in a path
+_ANY = "dependencies[...]"  # how the decoder speaks of one of them
 
 
 def read(body: bytes) -> Report:
@@ -177,13 +180,59 @@ def read(body: bytes) -> Report:
         report = _decoder.decode(body)
     except msgspec.ValidationError as error:
         what, _at, path = str(error).partition(" - at `$")
-        raise _refusal(path.rstrip("`").lstrip("."), what) from error
+        path = path.rstrip("`").lstrip(".")
+        raise _refusal(_named(path, body), _bounds_of(path) or what) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _refusal("", _("The body is not valid JSON: %(why)s") % {"why": error}) from error
     except RecursionError as error:
         raise _refusal("", _("The body is nested too deep.")) from error
     _check(report)
     return report
+
+
+def _named(path: str, body: bytes) -> str:
+    """The path with the name of the dependency, which the decoder leaves out."""
+    if not path.startswith(_ANY):
+        return path
+    for name, calls in msgspec.json.decode(body)["dependencies"].items():
+        try:
+            msgspec.convert(calls, Calls)
+        except msgspec.ValidationError:
+            return f"dependencies.{name[:80]}{path.removeprefix(_ANY)}"
+    return path
+
+
+def _bounds_of(path: str) -> str:
+    """What a number at this path may be, in words; empty for what is no number with bounds."""
+    kind: Any = msgspec.inspect.type_info(Report)
+    for part in _ITEM.sub(".*", path).split("."):
+        kind = _within(kind, part)
+    if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        return ""
+    most = kind.le if kind.lt is None else kind.lt - 1
+    if kind.ge is None or most is None:
+        return ""
+    is_whole = isinstance(kind, msgspec.inspect.IntType)
+    text = (
+        _("Must be a whole number from %(least)d to %(most)d.")
+        if is_whole
+        else _("Must be a number from %(least)d to %(most)d.")
+    )
+    return text % {"least": kind.ge, "most": most}
+
+
+def _within(kind: Any, part: str) -> Any:
+    """The type of one member; of what may be null, the type it has otherwise."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        kind = next((each.type for each in kind.fields if each.encode_name == part), None)
+    elif isinstance(kind, msgspec.inspect.DictType):
+        kind = kind.value_type
+    elif isinstance(kind, msgspec.inspect.ListType):
+        kind = kind.item_type
+    if isinstance(kind, msgspec.inspect.UnionType):
+        named = [each for each in kind.types if not isinstance(each, msgspec.inspect.NoneType)]
+        kind = named[0] if len(named) == 1 else None
+    return kind
 
 
 def _check(report: Report) -> None:

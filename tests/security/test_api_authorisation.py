@@ -54,7 +54,7 @@ OPEN = {
 # A body that would be accepted, by the route's last word, or by its first.
 BODIES: dict[str, dict[str, Any]] = {
     "engage": {"reason": "x"},
-    "extend": {},
+    "extend": {"lease_seconds": 3600},
     "end": {"reason": "x"},
     "revoke": {"reason": "x"},
     "rollback": {"reason": "x"},

@@ -86,12 +86,12 @@ class TestRefused:
             ({"requests": {"latency": {"158": 1}}}, "requests.latency"),
             ({"resources": {"cpu": "full"}}, "resources.cpu"),
             ({"dependencies": []}, "dependencies"),
-            ({"dependencies": {"a": {"calls": -1}}}, "dependencies[...].calls"),
-            ({"dependencies": {"a": {"calls": 2**32}}}, "dependencies[...].calls"),
+            ({"dependencies": {"a": {"calls": -1}}}, "dependencies.a.calls"),
+            ({"dependencies": {"a": {"calls": 2**32}}}, "dependencies.a.calls"),
             ({"dependencies": {"a": {"rejected": {"open": True}}}},
-             "dependencies[...].rejected.open"),
+             "dependencies.a.rejected.open"),
             ({"dependencies": {"a": {"breaker": {"state": "ajar"}}}},
-             "dependencies[...].breaker.state"),
+             "dependencies.a.breaker.state"),
             ({"dependencies": {"a": {"latency": {"-1": 1}}}}, "dependencies.a.latency"),
             ({"dependencies": {"a": {"latency": {"158": 1}}}}, "dependencies.a.latency"),
             ({"events": [EVENT] * 201}, "events"),
@@ -109,6 +109,27 @@ class TestRefused:
         assert answer["Content-Type"] == "application/problem+json"
         assert list(answer.json()["errors"]) == [named]
         assert len(own_ingest) == 0
+
+    @pytest.mark.parametrize(
+        ("members", "text"),
+        [
+            ({"sequence": 0}, "Must be a whole number from 1 to 9007199254740991."),
+            ({"sequence": "1"}, "Must be a whole number from 1 to 9007199254740991."),
+            ({"window_seconds": -1}, "Must be a number from 0 to 1000000000."),
+            ({"refused": [{"path": "x", "revision": -1}]},
+             "Must be a whole number from 0 to 9007199254740991."),
+            ({"dependencies": {"a": {"calls": -1}}},
+             "Must be a whole number from 0 to 4294967295."),
+            ({"dependencies": {"a": {"latency": {"3": -1}}}},
+             "Must be a whole number from 0 to 4294967295."),
+        ],
+    )  # fmt: skip
+    def test_a_number_out_of_bounds_is_told_its_range(
+        self, token: str, members: dict[str, Any], text: str
+    ) -> None:
+        answer = post(token, make.report(**members))
+
+        assert list(answer.json()["errors"].values()) == [[text]]
 
     @pytest.mark.parametrize(
         "body",
