@@ -20,6 +20,7 @@ from holdfast.errors import (
 )
 
 if TYPE_CHECKING:
+    from holdfast._letter import Letter
     from holdfast.client import Holdfast
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "DeadlineExceeded",
     "Degraded",
     "Holdfast",
+    "Letter",
     "RateLimited",
     "ReadOnly",
     "Rejected",
@@ -40,6 +42,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Letter":
+        from holdfast._letter import Letter
+
+        return Letter
     if name == "Holdfast":
         # Here and not above: `import holdfast.spec` must not pull in an HTTP client.
         from holdfast.client import Holdfast

@@ -13,6 +13,7 @@ from holdfast._bulkhead import Bulkhead
 from holdfast._classify import Rules, classify, is_timeout
 from holdfast._dependency import Dependency
 from holdfast._events import log
+from holdfast._failed import FailedCall, Serialize, is_exhausted, reason_of
 from holdfast._fallback import Link, NoAnswer, Request, causes_of
 from holdfast._rate_limit import Turn
 from holdfast._recovery import RecoveryRule
@@ -40,11 +41,16 @@ class Options:
         rules: The author's own classes of errors, asked first.
         repeat: "policy" (`retry.idempotent` decides whether the call may be made again), "unsent"
             (only if the error proves nothing was sent) or "never". It can only be stricter.
+        dead_letter: Handler of the letters that calls become; none if empty.
+        serialize, idempotency_key: Make body and key of a letter from the arguments.
     """
 
     fallback: Callable[..., Any] | None = None
     rules: Rules = ()
     repeat: Repeat = "policy"
+    dead_letter: str = ""
+    serialize: Serialize | None = None
+    idempotency_key: Callable[..., str] | None = None
 
 
 NO_OPTIONS = Options()
@@ -57,7 +63,9 @@ class Call:
         "attempts",
         "deadline_at",
         "dependency",
+        "first_failed_at",
         "had_turn",
+        "is_captured",
         "is_left_behind",
         "limit",
         "made",
@@ -69,6 +77,7 @@ class Call:
         "rescued",
         "source",
         "stats",
+        "stop",
         "turn",
     )
 
@@ -87,6 +96,9 @@ class Call:
         self.rescue: RecoveryRule | None = None  # grants attempts beyond those of the retry
         self.rescued = 0
         self.source = "call"
+        self.stop: StopReason | None = None
+        self.first_failed_at: float | None = None  # UTC timestamp
+        self.is_captured = False  # it is a dead letter already
         self.is_left_behind = False  # on a thread that is still busy with it
         self.deadline_at = self._overall_deadline()
 
@@ -241,11 +253,14 @@ class Call:
 
     def wait_before_next(self, error: Exception) -> float | None:
         """Seconds until the next attempt, or None if the error is final."""
+        if self.first_failed_at is None:
+            self.first_failed_at = self.dependency.shared.clock.wall()
         klass = self.class_of(error)
         answer = self._next_wait(error, klass)
         if isinstance(answer, StopReason):
             wait = self._wait_by_rule(error, answer)
             if wait is None:
+                self.stop = None if self.plan.retry is None else answer
                 self._stopped(error, klass, answer)
                 return None
             answer = wait
@@ -276,17 +291,26 @@ class Call:
 
     def look_up(self, link: Link, error: Exception) -> Any:
         """The answer of a link without a function; raises NoAnswer if it has none."""
-        shared = self.dependency.shared
-        now = shared.clock.monotonic()
-        return self.dependency.fallbacks.look_up(link, self.request, error, now, shared.sink)
+        if link.kind == "queue":
+            return self._queue(link, error)
+        now = self.dependency.shared.clock.monotonic()
+        return self.dependency.fallbacks.look_up(link, self.request, now)
 
-    def answered(self, link: Link) -> None:
+    def answered(self, link: Link, error: Exception) -> None:
         """A fallback answered."""
+        if self.plan.dead_letter.when == "always":
+            self._bury(error)
         self.source = link.kind
         self.dependency.stats.count(f"fallbacks.{link.kind}")
         self.dependency.shared.events.emit_sampled(
             "fallback.used", self.dependency.name, {"kind": link.kind}
         )
+
+    def failed(self, error: Exception) -> None:
+        """Nothing answered: the caller gets the error."""
+        when = self.plan.dead_letter.when
+        if when in ("failed", "always") or (when == "exhausted" and self._is_exhausted(error)):
+            self._bury(error)
 
     def open_scope(self) -> Scope | None:
         """What the function inside may know of this attempt; None if there is nothing to know."""
@@ -299,6 +323,43 @@ class Call:
         return Scope(at, monotonic, is_retry=is_retry)
 
     # -- below: only for the above -----------------------------------------------------------
+
+    def _queue(self, link: Link, error: Exception) -> Any:
+        if self.dependency.shared.sink is None:
+            raise NoAnswer("no queue of dead letters is installed")
+        function = self.request.function
+        handler = link.name or self.options.dead_letter or getattr(function, "__name__", "")
+        self._hand_over(handler, error)
+        if not self.is_captured:
+            raise NoAnswer("the queue of dead letters did not take the call")
+        return link.value
+
+    def _bury(self, error: Exception) -> None:
+        """Make a dead letter of the call if its author named a handler, and none was made yet."""
+        is_wanted = self.options.dead_letter and self.class_of(error) != "ignored"
+        if is_wanted and not self.is_captured:
+            self._hand_over(self.options.dead_letter, error)
+
+    def _hand_over(self, handler: str, error: Exception) -> None:
+        sink = self.dependency.shared.sink
+        self.is_captured = sink is not None and sink(
+            FailedCall(
+                dependency=self.dependency.name,
+                handler=handler,
+                args=self.request.args,
+                kwargs=self.request.kwargs,
+                error=error,
+                reason=reason_of(error, exhausted=self._is_exhausted(error)),
+                attempts=self.made,
+                first_failed_at=self.first_failed_at,
+                rules=self.plan.dead_letter,
+                serialize=self.options.serialize,
+                idempotency_key=self.options.idempotency_key,
+            )
+        )
+
+    def _is_exhausted(self, error: Exception) -> bool:
+        return is_exhausted(error, self.class_of(error), self.stop, self.made)
 
     def _overall_deadline(self) -> float | None:
         total = self.plan.timeout.total_seconds

@@ -10,8 +10,10 @@ from typing import Any
 
 from holdfast._engine import Engine
 from holdfast._feed import Feed
+from holdfast._letters import Letters, Owner
 from holdfast._pace import Pace
 from holdfast._poll import Poller
+from holdfast._redrive import Handlers, Redriver
 from holdfast._report import Identity, Reporter, Requests, utc
 from holdfast._resources import Resources
 from holdfast._settings import Settings, Timing
@@ -25,7 +27,10 @@ log = logging.getLogger("holdfast")
 
 
 class Connection:
-    """Poll, stream, snapshot and reports of one process, on three daemon threads."""
+    """Poll, stream, snapshot and reports of one process, on three daemon threads.
+
+    Dead letters have a thread once there is one, and redrives two once there is a handler.
+    """
 
     def __init__(
         self,
@@ -33,6 +38,7 @@ class Connection:
         instance: str,
         engine: Engine,
         requests: Requests,
+        handlers: Handlers,
         clock: Clock,
         timing: Timing,
     ) -> None:
@@ -64,6 +70,10 @@ class Connection:
             clock,
             timing,
         )
+        self.letters = Letters(settings, self.transport, self.feed, engine.events, clock, timing)
+        self.redriver = Redriver(
+            settings, handlers, self.transport, Owner(settings, self.feed), clock, timing
+        )
         self._polling = Worker("holdfast-poll", self._poll)
         self._streaming = Worker("holdfast-stream", self.streamer.step)
         self._reporting = Worker("holdfast-report", self._report)
@@ -80,6 +90,8 @@ class Connection:
             self.feed.watch_staleness()
         self._polling.start()
         self._reporting.start()
+        self.letters.start()
+        self.redriver.start()
 
     def acknowledge(self) -> None:
         """Report soon."""
@@ -98,6 +110,8 @@ class Connection:
         self._streaming.stop()
         self.streamer.cut()
         self._reporting.wake()
+        self.redriver.begin_close()
+        self.letters.begin_close()
 
     def end_close(self, seconds: float) -> None:
         """Wait for what `begin_close` began, at most `seconds`."""
@@ -107,7 +121,14 @@ class Connection:
         self._reporting.stop()
         for worker in (self._reporting, self._polling, self._streaming):
             worker.join(max(0.0, deadline - time.monotonic()))
+        self.redriver.end_close(max(0.0, deadline - time.monotonic()))
+        self.letters.end_close(max(0.0, deadline - time.monotonic()))
         self.transport.close()
+
+    def abandon(self) -> None:
+        """In a child after a fork: let go of what is the parent's."""
+        self.letters.abandon()
+        self.redriver.abandon()
 
     @property
     def threads_alive(self) -> dict[str, bool]:

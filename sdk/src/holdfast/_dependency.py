@@ -15,7 +15,8 @@ from holdfast._breaker import Breaker, Override
 from holdfast._bulkhead import Bulkhead, BulkheadRules
 from holdfast._document import Received
 from holdfast._events import Events
-from holdfast._fallback import Fallbacks, Sink
+from holdfast._failed import Sink
+from holdfast._fallback import Fallbacks
 from holdfast._flags import Flag, Lease, lease_of
 from holdfast._plan import Plan
 from holdfast._rate_limit import RateLimiter
@@ -31,7 +32,7 @@ class Shared:
     """What all dependencies of one engine have in common.
 
     Attributes:
-        sink: Takes calls a fallback chain queues; None until one is installed.
+        sink: Takes calls that become dead letters; None until one is installed.
         stale: Whether Holdfast has not been heard for too long.
         restarts: Dependency → the service's function that restarts what talks to it.
         spawn: Runs such a function, away from the call.

@@ -88,6 +88,8 @@ def _server_findings(transport: Transport) -> Iterator[Finding]:
     yield _clock_finding(answer, time.time())
     yield _asked("reports", lambda: _report_finding(transport))
     yield _asked("stream", lambda: _stream_finding(transport))
+    yield _asked("letters", lambda: _letters_finding(transport))
+    yield _asked("redrives", lambda: _redrives_finding(transport))
 
 
 def _asked(subject: str, ask: Callable[[], Finding]) -> Finding:
@@ -139,6 +141,35 @@ def _report_finding(transport: Transport) -> Finding:
         text = "the token lacks the scope reports:write; the wall will not show this service"
         return Finding("fail", "reports", text)
     return Finding("warn", "reports", f"unexpected status {status}")
+
+
+def _letters_finding(transport: Transport) -> Finding:
+    """Ask with no letters at all: it shows the scope and leaves no trace."""
+    return _optional(
+        "letters",
+        transport.send_letters(b"").status,
+        "the token may hand in dead letters",
+        "the token lacks the scope deadletters:write; dead letters stay on this machine's disk",
+    )
+
+
+def _redrives_finding(transport: Transport) -> Finding:
+    """Ask with no outcomes at all."""
+    return _optional(
+        "redrives",
+        transport.send_outcomes(b"").status,
+        "the token may try dead letters again",
+        "the token lacks the scope redrives:work; @hf.redrives functions get no letters",
+    )
+
+
+def _optional(subject: str, status: int, good: str, lacking: str) -> Finding:
+    """What only some services need: never a failure."""
+    if status in {200, 201, 400, 422}:
+        return Finding("ok", subject, good)
+    if status == 403:
+        return Finding("warn", subject, f"{lacking}; if you need it, create one with it")
+    return Finding("warn", subject, f"unexpected status {status}; is the server older?")
 
 
 def _stream_finding(transport: Transport) -> Finding:

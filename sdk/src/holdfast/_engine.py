@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from holdfast import spec
@@ -20,7 +21,7 @@ from holdfast._dependency import Dependency, Shared
 from holdfast._document import Document, Received
 from holdfast._events import Events, Listener, log
 from holdfast._explain import explain
-from holdfast._fallback import Sink
+from holdfast._failed import Serialize, Sink
 from holdfast._flags import Flags, FlagState
 from holdfast._guard import (
     Errors,
@@ -87,18 +88,30 @@ class Engine:
         *,
         fallback: Callable[..., Any] | None = None,
         errors: Errors | None = None,
+        dead_letter: str = "",
+        serialize: Serialize | None = None,
+        idempotency_key: Callable[..., str] | None = None,
     ) -> Callable[[F], F]:
         """Decorate a function, `def` or `async def`, that calls a dependency.
 
         Args:
             fallback: The function named "function" in the chain; gets the same arguments.
             errors: Error class → exception types or predicates of the author's own.
+            dead_letter: Handler of the dead letters that calls become when they fail for good;
+                when that is, says `dead_letter.when` of the policy. Without it, never.
+            serialize: Makes the body of such a letter; gets the same arguments.
+            idempotency_key: Makes the key that stays the same over redrives; likewise.
 
         Raises:
             TypeError: the function is a generator.
             ValueError: an unknown error class.
         """
-        options = options_of(fallback, errors)
+        options = replace(
+            options_of(fallback, errors),
+            dead_letter=dead_letter,
+            serialize=serialize,
+            idempotency_key=idempotency_key,
+        )
 
         def decorate(function: F) -> F:
             wrapped: F = guarded(lambda: self._use(dependency), function, options)
@@ -223,7 +236,7 @@ class Engine:
         self._shared.stale = stale
 
     def set_dead_letter_sink(self, sink: Sink | None) -> None:
-        """Install what takes the calls that a fallback chain queues."""
+        """Install what takes the calls that become dead letters."""
         self._shared.sink = sink
 
     def collect(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Events:
             if not self._held.depth:
                 self._deliver()
 
-    def emit_sampled(self, kind: str, dependency: str, data: dict[str, Any]) -> None:
+    def emit_sampled(self, kind: str, dependency: str | None, data: dict[str, Any]) -> None:
         """Record one of many alike: at most one a second, whose `count` says for how many."""
         now = self._clock.monotonic()
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from holdfast._classify import is_timeout
@@ -77,26 +77,6 @@ class Request:
     kwargs: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueuedCall:
-    """A failed call handed to the queue of dead letters.
-
-    Attributes:
-        handler: Name of the handler that would make the call again; may be empty.
-    """
-
-    dependency: str
-    handler: str
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    error: Exception
-
-
-Sink = Callable[[QueuedCall], bool]
-"""Takes a failed call over for good; False if it could not. Must not block."""
-
-
 class NoAnswer(Exception):
     """A link of the chain has nothing to say; its text says why."""
 
@@ -131,19 +111,15 @@ class Fallbacks:
                 if len(self._results) > MOST_CACHED:
                     self._results.popitem(last=False)
 
-    def look_up(
-        self, link: Link, request: Request, error: Exception, now: float, sink: Sink | None
-    ) -> Any:
-        """The answer of a link that needs no function.
+    def look_up(self, link: Link, request: Request, now: float) -> Any:
+        """The answer of a link of kind value or cached.
 
         Raises:
             NoAnswer: it has none.
         """
         if link.kind == "value":
             return link.value
-        if link.kind == "cached":
-            return self._cached(link, request, now)
-        return self._queue(link, request, error, sink)
+        return self._cached(link, request, now)
 
     def enter(self, rules: FallbackRules) -> None:
         """Take a place for a fallback function.
@@ -178,23 +154,6 @@ class Fallbacks:
         if kept is None or now - kept[1] > link.max_age_seconds:
             raise NoAnswer("no result that is fresh enough is kept")
         return kept[0]
-
-    def _queue(self, link: Link, request: Request, error: Exception, sink: Sink | None) -> Any:
-        if sink is None:
-            raise NoAnswer("no queue of dead letters is installed")
-        accepted = sink(
-            QueuedCall(
-                dependency=self.name,
-                handler=link.name,
-                function=request.function,
-                args=request.args,
-                kwargs=request.kwargs,
-                error=error,
-            )
-        )
-        if not accepted:
-            raise NoAnswer("the queue of dead letters did not take the call")
-        return link.value
 
 
 def _key_of(link: Link, request: Request) -> Hashable:

@@ -195,8 +195,9 @@ def _answer_sync(call: Call, error: Exception, args: Any, kwargs: Any) -> Any:
         except Exception as failure:  # noqa: BLE001 - the caller gets the original error
             _note_failure(error, link, failure)
         else:
-            call.answered(link)
+            call.answered(link, error)
             return value
+    call.failed(error)
     raise error
 
 
@@ -211,8 +212,9 @@ async def _answer_async(call: Call, error: Exception, args: Any, kwargs: Any) ->
         except Exception as failure:  # noqa: BLE001 - the caller gets the original error
             _note_failure(error, link, failure)
         else:
-            call.answered(link)
+            call.answered(link, error)
             return value
+    call.failed(error)
     raise error
 
 

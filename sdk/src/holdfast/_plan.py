@@ -1,7 +1,6 @@
 """A dependency's policy, compiled: what is in force, without any state of calls.
 
-hedge and throttle are kept in `policy` and shown by `explain`, but do nothing in this version;
-neither do settings of patterns outside `ACTIVE_PATTERNS`, whose rules are compiled all the same.
+hedge and throttle are kept in `policy` and shown by `explain`, but do nothing in this version.
 """
 
 from __future__ import annotations

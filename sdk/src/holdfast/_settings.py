@@ -27,6 +27,10 @@ class Timing:
         acknowledge_gap_seconds: At least this long between two such reports.
         request_seconds: Longest time for one exchange other than a stream.
         close_seconds: Longest time `close` and the end of the process wait for the last report.
+        adopt_seconds: Between looks for what dead processes of the service left to be sent.
+        claim_wait_seconds: How long the server may wait for letters that are to be redriven.
+        claim_gap_seconds: At least this long between two claims that got nothing.
+        lease_seconds: How long a letter is ours before we must ask for more time; 30 to 600.
     """
 
     poll_seconds: float = 10.0
@@ -40,6 +44,10 @@ class Timing:
     acknowledge_gap_seconds: float = 1.0
     request_seconds: float = 10.0
     close_seconds: float = 1.0
+    adopt_seconds: float = 30.0
+    claim_wait_seconds: float = 20.0
+    claim_gap_seconds: float = 1.0
+    lease_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
+
+import msgspec
 
 from holdfast._settings import Settings, Timing
 from holdfast.clock import Clock
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024  # after decompression
 _MAX_REPLY_BYTES = 64 * 1024  # to a report
+_MAX_VERDICTS_BYTES = 4 * 1024 * 1024  # to a batch, with what is wrong with each of its items
+_MAX_LETTER_BYTES = 96 * 1024 * 1024  # a body of 50 MiB, and JSON around it
 _GZIP_FROM_BYTES = 1024  # below this a report does not get smaller
 _IDLE_SECONDS = 4.0  # under uvicorn's 5 s: a reused connection is one the server still holds
 
@@ -108,11 +112,44 @@ class Transport:
         Raises:
             TransportFailed: no answer, or a broken one.
         """
-        headers = {"Content-Type": "application/json"}
-        if len(body) >= _GZIP_FROM_BYTES:
-            headers["Content-Encoding"] = "gzip"
-            body = gzip.compress(body, compresslevel=5)
-        return self._exchange("POST", "/api/v1/reports", headers, body, _MAX_REPLY_BYTES, seconds)
+        return self._post("/api/v1/reports", body, _MAX_REPLY_BYTES, seconds)
+
+    def send_letters(self, items: bytes, *, seconds: float | None = None) -> Answer:
+        """Hand in dead letters: JSON of them, with commas between.
+
+        Raises:
+            TransportFailed: no answer, or a broken one.
+        """
+        path = "/api/v1/dead-letters/capture"
+        return self._post(path, self._envelope(items), _MAX_VERDICTS_BYTES, seconds)
+
+    def send_outcomes(self, items: bytes, *, seconds: float | None = None) -> Answer:
+        """Say what became of claimed letters: JSON of the outcomes, with commas between.
+
+        Raises:
+            TransportFailed: no answer, or a broken one.
+        """
+        path = "/api/v1/redrives/outcomes"
+        return self._post(path, self._envelope(items), _MAX_VERDICTS_BYTES, seconds)
+
+    def claim(
+        self, handlers: Sequence[str], *, lease_seconds: float, wait_seconds: float
+    ) -> Answer:
+        """Ask for one letter that one of the handlers is to try again, and wait for it.
+
+        Raises:
+            TransportFailed: no answer, or a broken one.
+        """
+        wanted = {
+            "service": self._settings.service,
+            "handlers": handlers,
+            "limit": 1,
+            "lease_seconds": int(lease_seconds),
+            "wait_seconds": wait_seconds,
+        }
+        seconds = wait_seconds + self._timing.request_seconds
+        body = msgspec.json.encode(wanted)
+        return self._post("/api/v1/redrives/claim", body, _MAX_LETTER_BYTES, seconds)
 
     @contextlib.contextmanager
     def open_stream(self, last_event_id: str | None = None) -> Iterator[EventStream]:
@@ -144,6 +181,17 @@ class Transport:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def _envelope(self, items: bytes) -> bytes:
+        service = msgspec.json.encode(self._settings.service)
+        return b'{"service":' + service + b',"items":[' + items + b"]}"
+
+    def _post(self, path: str, body: bytes, cap: int, seconds: float | None) -> Answer:
+        headers = {"Content-Type": "application/json"}
+        if len(body) >= _GZIP_FROM_BYTES:
+            headers["Content-Encoding"] = "gzip"
+            body = gzip.compress(body, compresslevel=5)
+        return self._exchange("POST", path, headers, body, cap, seconds)
 
     def _exchange(
         self,
@@ -197,7 +245,7 @@ class Transport:
             "User-Agent": f"holdfast-python/{__version__}",
             "Holdfast-Instance": self._instance,
         }
-        limits = httpx.Limits(max_connections=4, keepalive_expiry=_IDLE_SECONDS)
+        limits = httpx.Limits(max_connections=8, keepalive_expiry=_IDLE_SECONDS)
         return httpx.Client(base_url=self._settings.url, headers=headers, limits=limits)
 
 

@@ -6,17 +6,21 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from holdfast._connection import Connection
 from holdfast._engine import Engine
 from holdfast._events import Event, Listener
+from holdfast._failed import FailedCall, Serialize
 from holdfast._feed import Feed
 from holdfast._flags import FlagState
 from holdfast._guard import Errors, Outcome
+from holdfast._letter import Capture, Limits, Unserialisable
 from holdfast._pace import Backoff
+from holdfast._redrive import Handler, Handlers, running
 from holdfast._report import Requests
 from holdfast._settings import Settings, Timing, new_instance, resolve
 from holdfast._views import DependencyView
@@ -27,6 +31,7 @@ __all__ = ["Holdfast"]
 log = logging.getLogger("holdfast")
 
 F = TypeVar("F", bound=Callable[..., Any])
+H = TypeVar("H", bound=Handler)
 
 
 class Holdfast:
@@ -69,6 +74,9 @@ class Holdfast:
         self._engine = Engine(clock, instance=self._instance)
         self._engine.on_use = self._ensure_started
         self._engine.on_event(self._on_event)
+        self._engine.set_dead_letter_sink(self._take)
+        self._handlers = Handlers()
+        self._has_said_uncaptured = False
         self._requests = Requests()
         self._lock = threading.RLock()  # a log handler may use the client while it starts
         self._connection: Connection | None = None
@@ -106,18 +114,33 @@ class Holdfast:
         *,
         fallback: Callable[..., Any] | None = None,
         errors: Errors | None = None,
+        dead_letter: str = "",
+        serialize: Serialize | None = None,
+        idempotency_key: Callable[..., str] | None = None,
     ) -> Callable[[F], F]:
         """Decorate a function, `def` or `async def`, that calls a dependency.
 
         Args:
             fallback: The function named "function" in the fallback chain; gets the same arguments.
             errors: Error class → exception types or predicates of the author's own.
+            dead_letter: Handler of the dead letters that calls become when they fail for good;
+                when that is, says `dead_letter.when` of the policy. Without it, never.
+            serialize: Makes the body of such a letter; gets the same arguments. Without it, the
+                body is `{"args": […], "kwargs": {…}}`, if that can be written as JSON.
+            idempotency_key: Makes the key that stays the same over redrives; likewise.
 
         Raises:
             TypeError: the function is a generator.
             ValueError: an unknown error class.
         """
-        return self._engine.guard(dependency, fallback=fallback, errors=errors)
+        return self._engine.guard(
+            dependency,
+            fallback=fallback,
+            errors=errors,
+            dead_letter=dead_letter,
+            serialize=serialize,
+            idempotency_key=idempotency_key,
+        )
 
     def call(
         self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -163,6 +186,91 @@ class Holdfast:
         """
         self._engine.register_restart(dependency, function)
 
+    # -- dead letters ------------------------------------------------------------------------------
+
+    def dead_letter(
+        self,
+        handler: str,
+        body: Any,
+        *,
+        content_type: str | None = None,
+        dependency: str | None = None,
+        error: BaseException | None = None,
+        reason: str = "manual",
+        attempts: int = 1,
+        headers: Mapping[str, object] | None = None,
+        idempotency_key: str | None = None,
+        dedup_key: str | None = None,
+        correlation_id: str | None = None,
+        fingerprint: str | None = None,
+        redact: Iterable[str] = (),
+    ) -> bool:
+        """Keep something that failed for good, to be looked at and tried again.
+
+        It is on this machine's disk when this returns, and delivered whenever Holdfast can be
+        reached, by this process or the next. Waits for a short local write at most.
+
+        Args:
+            handler: Name of the function given to `redrives` that can try it again.
+            body: What that function needs: bytes, text, or anything that JSON can say.
+            dependency: What failed; its policy bounds and redacts the body.
+            idempotency_key: What makes the work the same work; stays the same over redrives.
+            dedup_key: Letters with the same key are one, which failed again; else made of handler
+                and `idempotency_key`.
+            redact: Paths in the body to be blanked, beside those of the policy.
+
+        Returns:
+            Whether it was kept; if not, the log says why once.
+
+        Raises:
+            ValueError: a reason that does not exist, or a handler's name of 0 or over 200
+                characters.
+        """
+        self._ensure_started()  # with the policy on disk, which says what is to be redacted
+        rules = None if dependency is None else self._engine.state_of(dependency).plan.dead_letter
+        limits = Limits() if rules is None else Limits(max_body_bytes=rules.max_body_bytes)
+        paths = (*(rules.redact if rules else ()), *redact)
+        capture = Capture(
+            handler=handler,
+            body=body,
+            content_type=content_type,
+            reason=reason,
+            error=error,
+            dependency=dependency,
+            attempts=attempts,
+            failed_at=self._engine.clock.wall(),
+            idempotency_key=idempotency_key,
+            dedup_key=dedup_key,
+            correlation_id=correlation_id,
+            headers=headers or {},
+            fingerprint=fingerprint,
+        )
+        capture.check()
+        return self._capture(capture, replace(limits, redact=paths))
+
+    def redrives(self, handler: str) -> Callable[[H], H]:
+        """Decorate a function, `def` or `async def`, that tries dead letters again.
+
+        It gets a `Letter`. If it returns, the letter is resolved; if it raises, the letter failed
+        again; if it raises `Rejected`, the letter was not tried and comes again. It runs in a
+        thread of the SDK, one letter at a time, from the first use of the client on.
+
+        A letter is never run twice in one process, but it may come again after a process was
+        killed in the middle: key what must happen once by `letter.idempotency_key`.
+
+        Raises:
+            ValueError: a name of 0 or over 200 characters.
+        """
+
+        def register(function: H) -> H:
+            self._handlers.register(handler, function)
+            connection = self._connection
+            if connection is not None:
+                connection.redriver.start()
+            return function
+
+        return register
+
     # -- asking ------------------------------------------------------------------------------------
 
     @property
@@ -194,6 +302,8 @@ class Holdfast:
             **self._engine.stats(),
             "instance": self._instance,
             "policy": None if connection is None else connection.stats(),
+            "dead_letters": None if connection is None else connection.letters.stats(),
+            "redrives": None if connection is None else connection.redriver.stats(),
         }
 
     def on_event(self, listener: Listener) -> None:
@@ -275,6 +385,7 @@ class Holdfast:
             self._instance,
             self._engine,
             self._requests,
+            self._handlers,
             self._engine.clock,
             self._timing,
         )
@@ -291,6 +402,36 @@ class Holdfast:
             return None
         connection.begin_close()
         return connection
+
+    def _take(self, call: FailedCall) -> bool:
+        """Make a dead letter of a guarded call."""
+        letter = running.get()
+        if letter is not None and letter.handler == call.handler:
+            return False  # it is a dead letter already, and its redrive has just failed
+        try:
+            capture = call.capture(self._engine.clock.wall())
+        except Unserialisable as problem:
+            self._say_uncaptured(call.handler, str(problem))
+            return False
+        return self._capture(capture, call.limits)
+
+    def _capture(self, capture: Capture, limits: Limits) -> bool:
+        """Keep a letter; False, and said once, if it cannot be kept."""
+        self._ensure_started()
+        connection = self._connection
+        if connection is None:
+            self._say_uncaptured(
+                capture.handler, self._settings.problem or "the client is not running"
+            )
+            return False
+        applied = connection.feed.applied
+        revision = None if applied is None else applied.revision
+        return connection.letters.capture(replace(capture, revision=revision), limits)
+
+    def _say_uncaptured(self, handler: str, why: str) -> None:
+        if not self._has_said_uncaptured:
+            self._has_said_uncaptured = True
+            log.error("holdfast: dead letters for %s are not captured: %s", handler, why)
 
     def _on_event(self, event: Event) -> None:
         connection = self._connection
@@ -311,6 +452,7 @@ class Holdfast:
         """Another instance, with the parent's policy, and none of its threads, locks and counts."""
         if self._connection is not None:
             self._inherited = self._connection.feed
+            self._connection.abandon()
         self._connection = None
         self._lock = threading.RLock()
         self._instance = self._engine.instance = new_instance()

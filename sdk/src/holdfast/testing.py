@@ -10,16 +10,23 @@ assert not hf.read_only
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from holdfast import spec
 from holdfast._document import Received, parse
 from holdfast._engine import Engine
+from holdfast._letter import Capture, Letter, Limits, Unserialisable, decode_body, encode
+from holdfast._redrive import call_handler
 from holdfast.client import Holdfast
 from holdfast.clock import Clock
+from holdfast.errors import Rejected
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
@@ -65,6 +72,14 @@ class FakeClock(Clock):
         await asyncio.sleep(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """What became of a letter that was tried again: resolved, refailed or released."""
+
+    outcome: str
+    error: Exception | None = None
+
+
 class LocalHoldfast(Holdfast):
     """A whole Holdfast in memory: what an operator does to a real one, done by method calls.
 
@@ -74,6 +89,7 @@ class LocalHoldfast(Holdfast):
 
     Attributes:
         fake_clock: Moves when told to.
+        dead_letters: What was captured, oldest first, as Holdfast would get it: redacted.
     """
 
     def __init__(self, clock: FakeClock | None = None, *, rand: float = 0.5) -> None:
@@ -88,6 +104,8 @@ class LocalHoldfast(Holdfast):
             rand=lambda: rand,
             spawn=lambda work: work(),
         )
+        self._engine.set_dead_letter_sink(self._take)
+        self.dead_letters: list[dict[str, Any]] = []
         self._revision = 0
         self._flags: dict[str, dict[str, Any]] = {}
         self._policies: dict[str, dict[str, Any]] = {}
@@ -160,6 +178,40 @@ class LocalHoldfast(Holdfast):
         self._flags.pop(flag, None)
         self._publish()
 
+    def redrive(self, item: Mapping[str, Any], *, redrive_count: int = 0) -> Redriven:
+        """Try one of `dead_letters` again with the handler registered for it.
+
+        Raises:
+            KeyError: none is.
+        """
+        handler = self._handlers.named(item["handler"])
+        if handler is None:
+            raise KeyError(f"no handler is registered for {item['handler']}")
+        letter = Letter(
+            id=1,
+            handler=item["handler"],
+            body=decode_body(item["body"]),
+            content_type=item["body"]["content_type"],
+            idempotency_key=item["idempotency_key"],
+            headers=item["headers"],
+            redrive_count=redrive_count,
+        )
+        try:
+            call_handler(handler, letter, _run_async)
+        except Rejected as error:
+            return Redriven("released", error)
+        except Exception as error:  # noqa: BLE001 - the outcome
+            return Redriven("refailed", error)
+        return Redriven("resolved")
+
+    def _capture(self, capture: Capture, limits: Limits) -> bool:
+        try:
+            self.dead_letters.append(msgspec.json.decode(encode(capture, limits)))
+        except Unserialisable as problem:
+            self._say_uncaptured(capture.handler, str(problem))
+            return False
+        return True
+
     def _instant(self, lease_seconds: float | None) -> str | None:
         if lease_seconds is None:
             return None
@@ -179,9 +231,14 @@ class LocalHoldfast(Holdfast):
         self._engine.apply(document, received)
 
 
+def _run_async(work: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
+    with asyncio.Runner() as runner:
+        runner.run(work, context=context)
+
+
 def _check(problems: tuple[spec.Problem, ...]) -> None:
     if problems:
         raise ValueError(f"{problems[0].path}: {problems[0].detail}")
 
 
-__all__ = ["FakeClock", "LocalHoldfast"]
+__all__ = ["FakeClock", "LocalHoldfast", "Redriven"]

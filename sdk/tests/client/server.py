@@ -12,6 +12,9 @@ import queue
 import select
 import socket
 import threading
+import time
+import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,12 +60,104 @@ class Seen:
         return json.loads(content)
 
 
+class Desk:
+    """The dead letters of a control plane: taken in, handed out, and what became of them.
+
+    Attributes:
+        letters: By `dedup_key`, as they came last.
+        failures: (`dedup_key`, `last_failed_at`) of every one that counted.
+        refused_handlers: Letters for these are invalid.
+        told: Every outcome that counted, in order: id and outcome.
+        extended: How often each letter's lease was extended.
+    """
+
+    def __init__(self) -> None:
+        self.letters: dict[str, dict[str, Any]] = {}
+        self.failures: list[tuple[str, str]] = []
+        self.refused_handlers: set[str] = set()
+        self.told: list[tuple[int, str]] = []
+        self.errors: list[dict[str, str]] = []
+        self.extended: Counter[int] = Counter()
+        self._lock = threading.Lock()
+        self._offered: list[dict[str, Any]] = []
+        self._ended: dict[str, str | None] = {}  # outcomes by claim
+
+    def capture(self, envelope: dict[str, Any]) -> dict[str, Any]:
+        assert len(envelope["items"]) <= 100
+        with self._lock:
+            found = [self._capture(item) for item in envelope["items"]]
+        return {"items": [{"index": index} | each for index, each in enumerate(found)]}
+
+    def offer(self, key: int, handler: str, content: Any, /, **members: Any) -> None:
+        """A letter that is to be redriven."""
+        text = {
+            "encoding": "utf-8",
+            "content_type": "application/json",
+            "data": json.dumps(content),
+        }
+        given = {
+            "id": key,
+            "handler": handler,
+            "idempotency_key": f"key {key}",
+            "redrive_count": 0,
+            "headers": {},
+            "body": text,
+        }
+        with self._lock:
+            self._offered.append(given | members)
+
+    def claim(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        with self._lock:
+            wanted = [item for item in self._offered if item["handler"] in asked["handlers"]]
+            given = wanted[: asked["limit"]]
+            self._offered = [item for item in self._offered if item not in given]
+            claims = [str(uuid.uuid4()) for _ in given]
+            self._ended |= dict.fromkeys(claims)
+        lease = {"lease_remaining_seconds": asked["lease_seconds"]}
+        return [item | {"claim": claim} | lease for item, claim in zip(given, claims, strict=True)]
+
+    def settle(self, envelope: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            return {"items": [self._settle(told) for told in envelope["items"]]}
+
+    def outcomes(self, outcome: str) -> list[int]:
+        """The letters with that outcome, each as often as it counted."""
+        with self._lock:
+            return [key for key, kind in self.told if kind == outcome]
+
+    def _capture(self, item: dict[str, Any]) -> dict[str, Any]:
+        if item["handler"] in self.refused_handlers:
+            return {"status": "invalid", "errors": {"handler": ["No."]}}
+        failure = (item["dedup_key"], item["last_failed_at"])
+        is_known = item["dedup_key"] in self.letters
+        if failure in self.failures:
+            return {"status": "unchanged", "id": 1}
+        self.failures.append(failure)
+        self.letters[item["dedup_key"]] = item
+        return {"status": "updated" if is_known else "created", "id": 1}
+
+    def _settle(self, told: dict[str, Any]) -> dict[str, Any]:
+        key, claim, outcome = told["id"], told["claim"], told["outcome"]
+        if claim not in self._ended:
+            return {"id": key, "status": "unknown"}
+        if self._ended[claim] is not None:
+            is_same = self._ended[claim] == outcome
+            return {"id": key, "status": "accepted" if is_same else "late"}
+        if outcome == "extend":
+            self.extended[key] += 1
+            return {"id": key, "status": "accepted"}
+        self._ended[claim] = outcome
+        self.told.append((key, outcome))
+        self.errors.append(told.get("error") or {})
+        return {"id": key, "status": "accepted"}
+
+
 class PolicyServer:
-    """One document, served to pollers and streams, and the reports that came in.
+    """One document, served to pollers and streams, and the reports and letters that came in.
 
     Attributes:
         faults: Taken from the front, one per poll, None for a right answer; with
-            `report_faults` and `stream_faults` for the other two.
+            `report_faults`, `stream_faults` and so on for the others.
         token: The only one accepted; other requests get 401.
         server_time: The clock of `Date`, `hello` and `changed`; None: a fixed instant.
         hints: The pace dictated by headers; `retry_ms` for streams.
@@ -72,6 +167,10 @@ class PolicyServer:
         self.faults: list[Fault | None] = []
         self.report_faults: list[Fault | None] = []
         self.stream_faults: list[Fault | None] = []
+        self.letter_faults: list[Fault | None] = []
+        self.claim_faults: list[Fault | None] = []
+        self.outcome_faults: list[Fault | None] = []
+        self.desk = Desk()
         self.token = TOKEN
         self.server_time = server_time
         self.hints = {"Holdfast-Poll-Seconds": "0.05", "Holdfast-Report-Seconds": "0.05"}
@@ -298,10 +397,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(status, headers, body)
 
     def do_POST(self) -> None:
-        self.note()
-        if not self.is_refused() and not self.misbehaves(self.world.report_faults):
-            body = encode(self.world.report_answer)
-            self.reply(202, {"Content-Type": "application/json"}, body)
+        seen, world = self.note(), self.world
+        doors = {
+            "/capture": (world.letter_faults, 201, world.desk.capture),
+            "/claim": (world.claim_faults, 200, self.claimed),
+            "/outcomes": (world.outcome_faults, 200, world.desk.settle),
+        }
+        ending = "/" + self.path.rsplit("/", 1)[-1]
+        reports = (world.report_faults, 202, lambda _: world.report_answer)
+        faults, status, answer = doors.get(ending, reports)
+        if not self.is_refused() and not self.misbehaves(faults):
+            body = encode(answer(seen.json if ending in doors else None))
+            self.reply(status, {"Content-Type": "application/json"}, body)
+
+    def claimed(self, asked: dict[str, Any]) -> dict[str, Any]:
+        deadline = time.monotonic() + asked["wait_seconds"]
+        while True:
+            items = self.world.desk.claim(asked)
+            if items or time.monotonic() > deadline or self.world.is_released():
+                return {"items": items}
+            self.world.pause(0.01)
 
     def do_stream(self) -> None:
         if self.is_refused() or self.misbehaves(self.world.stream_faults):
@@ -331,10 +446,12 @@ class _Handler(BaseHTTPRequestHandler):
         readable, _, _ = select.select([self.connection], [], [], 0)
         return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
 
-    def note(self) -> None:
+    def note(self) -> Seen:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.world.note(Seen(self.command, self.path, headers, body))
+        seen = Seen(self.command, self.path, headers, body)
+        self.world.note(seen)
+        return seen
 
     def is_refused(self) -> bool:
         if self.headers.get("Authorization") == f"Bearer {self.world.token}":

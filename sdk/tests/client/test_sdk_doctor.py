@@ -44,6 +44,8 @@ class TestFindings:
             "clock": "ok",
             "reports": "ok",
             "stream": "ok",
+            "letters": "ok",
+            "redrives": "ok",
         }
         assert "production, revision 812" in found["policy"].text
 
@@ -53,6 +55,16 @@ class TestFindings:
         finding = by_subject(settings(server.url))["clock"]
 
         assert (finding.level, "NTP" in finding.text) == ("warn", True)
+
+    def test_scopes_that_only_some_need_are_no_failure(self, server: PolicyServer) -> None:
+        server.letter_faults = [Fault("status", 403)]
+        server.outcome_faults = [Fault("status", 403)]
+
+        found = by_subject(settings(server.url))
+
+        assert (found["letters"].level, found["redrives"].level) == ("warn", "warn")
+        assert "deadletters:write" in found["letters"].text
+        assert "redrives:work" in found["redrives"].text
 
     def test_a_missing_setting_is_named(self, tmp_path: Path) -> None:
         found = by_subject(settings("", problem="no URL (HOLDFAST_URL)", cache_dir=tmp_path))

@@ -257,6 +257,109 @@ class TestExit:
         assert done.returncode == 7
 
 
+LETTERS = """
+timing = Timing(
+    poll_seconds=0.05, report_seconds=0.05, backoff_seconds=0.05, backoff_max_seconds=0.1,
+    adopt_seconds=0.05, claim_wait_seconds=0.2, claim_gap_seconds=0.05,
+)
+hf = Holdfast(timing=timing)
+"""
+
+
+def started(code: str, environ: dict[str, str]) -> "subprocess.Popen[str]":
+    """A process that has printed its first line."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", SETUP + LETTERS + code],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline(), "it died early"
+    return process
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+    process.communicate(timeout=30)
+
+
+class TestDeadLetters:
+    def test_processes_killed_between_capture_and_delivery_lose_nothing(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        """Two processes of one service, killed at once while Holdfast is away."""
+        server.letter_faults = [Fault("status", 503)] * 100_000
+        code = """
+me = sys.argv[1] if len(sys.argv) > 1 else str(os.getpid())
+for number in range(150):
+    assert hf.dead_letter("charge", [me, number], idempotency_key=f"{me} {number}")
+print("captured", flush=True)
+time.sleep(60)
+"""
+        for process in [started(code, environ) for _ in range(2)]:
+            kill(process)
+        assert not server.desk.letters
+        server.letter_faults = []
+
+        heir = started("hf.start(); print('up', flush=True); time.sleep(60)", environ)
+        eventually(lambda: len(server.desk.letters) == 300, seconds=30)
+
+        kill(heir)
+        assert len(server.desk.failures) == 300
+
+    def test_a_child_delivers_its_own_and_the_parents_stay_the_parents(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        server.letter_faults = [Fault("status", 503)] * 3
+
+        done = run(
+            LETTERS
+            + """
+assert hf.dead_letter("charge", "parent")
+child = os.fork()
+if child == 0:
+    assert hf.dead_letter("charge", "child")
+    hf.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+until(lambda: hf.stats()["dead_letters"]["accepted"])
+hf.close()
+""",
+            environ,
+        )
+
+        assert done.returncode == 0, done.stderr
+        last = started("hf.start(); print('up', flush=True); time.sleep(60)", environ)
+        eventually(lambda: len(server.desk.letters) == 2)
+        kill(last)
+        assert len(server.desk.failures) == 2
+
+    def test_a_process_killed_after_its_handler_ran_confirms_through_the_next_and_once(
+        self, server: PolicyServer, environ: dict[str, str]
+    ) -> None:
+        server.outcome_faults = [Fault("status", 503)] * 100_000
+        code = """
+@hf.redrives("charge")
+def charge(letter):
+    print("ran", letter.id, flush=True)
+hf.start()
+time.sleep(60)
+"""
+        server.desk.offer(1, "charge", {})
+        first = started(code, environ)
+        eventually(lambda: server.requests("/outcomes", "POST"))
+        kill(first)
+        server.outcome_faults = []
+        server.desk.offer(2, "charge", {})
+
+        second = started(code, environ)
+        eventually(lambda: server.desk.outcomes("resolved") == [1, 2])
+
+        second.kill()
+        assert second.communicate(timeout=30)[0] == ""  # "ran 2" was its first line, and its last
+
+
 def test_instances_of_one_service_share_a_cache_directory(
     server: PolicyServer, environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -30,6 +30,9 @@ QUICK = Timing(
     acknowledge_gap_seconds=0.02,
     request_seconds=2.0,
     close_seconds=2.0,
+    adopt_seconds=0.05,
+    claim_wait_seconds=0.2,
+    claim_gap_seconds=0.05,
 )
 """Waits short enough for a test that runs real threads against a real server."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast import CircuitOpen, Degraded
-from holdfast._fallback import QueuedCall
+from holdfast._failed import FailedCall
 from holdfast.testing import LocalHoldfast
 
 WAIT = 10.0
@@ -265,6 +265,7 @@ class TestCached:
 class TestQueue:
     def test_without_a_queue_it_does_not_pretend_success(self) -> None:
         hf = make_holdfast({"kind": "queue", "value": "accepted"})
+        hf._engine.set_dead_letter_sink(None)
 
         with pytest.raises(ConnectionError) as caught:
             hf.call("api", fail)
@@ -273,9 +274,9 @@ class TestQueue:
 
     def test_a_taken_call_is_acknowledged_with_the_declared_value(self) -> None:
         hf = make_holdfast({"kind": "queue", "name": "send", "value": "accepted"})
-        taken: list[QueuedCall] = []
+        taken: list[FailedCall] = []
 
-        def take(call: QueuedCall) -> bool:
+        def take(call: FailedCall) -> bool:
             taken.append(call)
             return True
 

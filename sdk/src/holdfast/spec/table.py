@@ -24,7 +24,16 @@ FALLBACK_CAUSES = (
     "rate_limited",
     "degraded",
 )
-ACTIVE_PATTERNS = ("breaker", "retry", "timeout", "bulkhead", "rate_limit", "fallback", "recovery")
+ACTIVE_PATTERNS = (
+    "breaker",
+    "retry",
+    "timeout",
+    "bulkhead",
+    "rate_limit",
+    "fallback",
+    "recovery",
+    "dead_letter",
+)
 """Patterns that act in this version; the others are kept and shown, and do nothing yet."""
 
 LARGEST_INT = 2_147_483_647  # what an integer column of every database holds
@@ -450,7 +459,7 @@ _RECOVERY = _pattern(
 _DEAD_LETTER = _pattern(
     "dead_letter",
     "Dead letters",
-    "Keeps what failed for good. Kept and shown, not yet acted upon.",
+    "Keeps what failed for good, to be looked at and tried again.",
     _choice(
         "when", "exhausted", ("never", "exhausted", "failed", "always"),
         "When a failed call becomes a dead letter: never, when retries are used up, when it "
