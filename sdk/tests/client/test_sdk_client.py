@@ -305,6 +305,22 @@ class TestConvergence:
         assert not outcome.ok
         eventually(lambda: state_of(server.last_report) == "open")
 
+    def test_an_error_a_rule_escalates_is_reported_at_once(
+        self, server: PolicyServer, make: Make
+    ) -> None:
+        server.hints["Holdfast-Report-Seconds"] = "3600"
+        rule = {"match": "transient", "action": "escalate"}
+        of_db = {"recovery": {"rules": [rule], "pattern_count": 2}, "retry": {"enabled": False}}
+        server.publish(document(1, dependencies={"db": of_db}))
+        client = make()
+        client.start(wait=10.0)
+        eventually(lambda: server.reports)
+
+        for _ in range(2):
+            client.try_call("db", refuse)
+
+        eventually(lambda: "recovery.escalated" in types_of(server.last_report))
+
     def test_requests_and_calls_arrive_in_reports(self, server: PolicyServer, make: Make) -> None:
         client = make()
         client.call("db", len, "abc")
@@ -323,6 +339,10 @@ def calls_of(report: dict[str, Any]) -> int:
 def state_of(report: dict[str, Any]) -> str | None:
     state: str | None = report["dependencies"].get("db", {}).get("breaker", {}).get("state")
     return state
+
+
+def types_of(report: dict[str, Any]) -> set[str]:
+    return {event["type"] for event in report["events"]}
 
 
 def refuse() -> None:
