@@ -17,51 +17,85 @@ NAMES = {
     "postgresql": ("audit_entry_no_update", "audit_entry_no_delete", "audit_entry_no_truncate"),
 }
 
-_CREATE = {
-    "sqlite": [
-        *(
-            f"CREATE TRIGGER IF NOT EXISTS audit_entry_no_{verb.lower()} BEFORE {verb} ON {TABLE} "
-            "BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END"
-            for verb in ("UPDATE", "DELETE")
-        ),
-        # INSERT OR REPLACE deletes without asking the delete trigger.
-        f"CREATE TRIGGER IF NOT EXISTS audit_entry_no_replace BEFORE INSERT ON {TABLE} "
-        f"WHEN EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id OR rowid = NEW.rowid "
-        "OR (chain_id = NEW.chain_id AND sequence = NEW.sequence)) "
-        "BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
-    ],
-    "postgresql": [
-        "CREATE OR REPLACE FUNCTION audit_entry_refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'audit entries are append-only'; END $$",
-        *(
-            f"CREATE OR REPLACE TRIGGER audit_entry_no_{verb.lower()} BEFORE {verb} ON {TABLE} "
-            f"FOR EACH {'STATEMENT' if verb == 'TRUNCATE' else 'ROW'} "
-            "EXECUTE FUNCTION audit_entry_refuse()"
-            for verb in ("UPDATE", "DELETE", "TRUNCATE")
-        ),
-    ],
+_ON_SQLITE = {
+    **{
+        f"audit_entry_no_{verb.lower()}": f"BEFORE {verb} ON {TABLE} "
+        "BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END"
+        for verb in ("UPDATE", "DELETE")
+    },
+    # INSERT OR REPLACE deletes without asking the delete trigger.
+    "audit_entry_no_replace": f"BEFORE INSERT ON {TABLE} "
+    f"WHEN EXISTS (SELECT 1 FROM {TABLE} WHERE id = NEW.id OR rowid = NEW.rowid "
+    "OR (chain_id = NEW.chain_id AND sequence = NEW.sequence)) "
+    "BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
+}
+_REFUSAL = " BEGIN RAISE EXCEPTION 'audit entries are append-only'; END "
+# pg_trigger.tgtype: before (2), for each row (1), on delete (8), update (16), truncate (32).
+_ON_POSTGRESQL = {
+    "audit_entry_no_update": ("UPDATE", "ROW", 1 | 2 | 16),
+    "audit_entry_no_delete": ("DELETE", "ROW", 1 | 2 | 8),
+    "audit_entry_no_truncate": ("TRUNCATE", "STATEMENT", 2 | 32),
 }
 
 
 def create(db: BaseDatabaseWrapper | None = None) -> None:
-    """Put every trigger in place; safe to run again."""
+    """Put every trigger in place, as it has to be; safe to run again."""
     db = db or connection
+    statements = _for_sqlite(missing(db)) if db.vendor == "sqlite" else _for_postgresql()
     with db.cursor() as cursor:
-        for statement in _CREATE[db.vendor]:
+        for statement in statements:
             cursor.execute(statement)
 
 
+def _for_sqlite(names: list[str]) -> Iterator[str]:
+    for name in names:
+        yield f"DROP TRIGGER IF EXISTS {name}"  # another one of its name
+        yield f"CREATE TRIGGER {name} {_ON_SQLITE[name]}"
+
+
+def _for_postgresql() -> Iterator[str]:
+    yield (
+        "CREATE OR REPLACE FUNCTION audit_entry_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$${_REFUSAL}$$"
+    )
+    for name, (verb, each, _type) in _ON_POSTGRESQL.items():
+        yield (
+            f"CREATE OR REPLACE TRIGGER {name} BEFORE {verb} ON {TABLE} "
+            f"FOR EACH {each} EXECUTE FUNCTION audit_entry_refuse()"
+        )
+
+
 def missing(db: BaseDatabaseWrapper | None = None) -> list[str]:
-    """The triggers that are not there, by name."""
+    """The triggers that do not stand guard, by name: not there, not on, or of other effect."""
     db = db or connection
-    query = {
-        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
-        "postgresql": "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'",
-    }[db.vendor]
     with db.cursor() as cursor:
-        cursor.execute(query)
-        present = {row[0] for row in cursor.fetchall()}
-    return [name for name in NAMES[db.vendor] if name not in present]
+        sound = _sound_on_sqlite(cursor) if db.vendor == "sqlite" else _sound_on_postgresql(cursor)
+    return [name for name in NAMES[db.vendor] if name not in sound]
+
+
+def _sound_on_sqlite(cursor: Any) -> set[str]:
+    cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    return {
+        name
+        for name, text in cursor.fetchall()
+        if text == f"CREATE TRIGGER {name} {_ON_SQLITE.get(name)}"
+    }
+
+
+def _sound_on_postgresql(cursor: Any) -> set[str]:
+    """Enabled (always, or unless the session is a replica's), without a condition, ours."""
+    cursor.execute(
+        "SELECT tgname, tgtype FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid "
+        "WHERE tgrelid = to_regclass(%s) AND tgenabled IN ('O', 'A') "
+        "AND tgqual IS NULL AND tgattr::text = '' "
+        "AND proname = 'audit_entry_refuse' AND prosrc = %s",
+        [TABLE, _REFUSAL],
+    )
+    return {
+        name
+        for name, kind in cursor.fetchall()
+        if name in _ON_POSTGRESQL and kind == _ON_POSTGRESQL[name][2]
+    }
 
 
 @contextmanager

@@ -87,8 +87,9 @@ class TestCheck:
     def test_nothing_to_say_when_they_are_there(self) -> None:
         assert triggers_present(None, ["default"]) == []
 
-    @pytest.mark.parametrize("name", ["audit_entry_no_update", "audit_entry_no_delete"])
-    def test_names_a_trigger_that_was_dropped(self, name: str) -> None:
+    @pytest.mark.parametrize("place", range(3))
+    def test_names_a_trigger_that_was_dropped(self, place: int) -> None:
+        name = triggers.NAMES[connection.vendor][place]
         drop(name)
 
         found = triggers_present(None, ["default"])
@@ -96,17 +97,86 @@ class TestCheck:
         assert [message.id for message in found] == ["holdfast.E101"]
         assert name in found[0].msg
 
-    def test_migrate_puts_a_dropped_trigger_back(self) -> None:
-        drop("audit_entry_no_update")
+    @pytest.mark.parametrize("place", range(3))
+    def test_migrate_puts_a_dropped_trigger_back(self, place: int) -> None:
+        drop(triggers.NAMES[connection.vendor][place])
 
         call_command("migrate", verbosity=0)
 
         assert triggers.missing() == []
+
+    @pytest.mark.parametrize("place", range(3))
+    def test_one_that_only_has_the_name_is_found_and_replaced(self, place: int) -> None:
+        name = triggers.NAMES[connection.vendor][place]
+        drop(name)
+        execute(IDLE[connection.vendor] % name)
+
+        found = triggers.missing()
+        triggers.create()
+
+        assert (found, triggers.missing()) == ([name], [])
         entry()
         assert refused("UPDATE audit_entry SET reason = 'other'")
+        assert refused("DELETE FROM audit_entry")
+
+    @pytest.mark.parametrize("place", range(3))
+    def test_one_of_another_table_does_not_stand_in(self, place: int) -> None:
+        name = triggers.NAMES[connection.vendor][place]
+        drop(name)
+        execute((IDLE[connection.vendor] % name).replace(" audit_entry ", " audit_chain "))
+
+        assert triggers.missing() == [name]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("place", range(3))
+class TestOnPostgreSQL:
+    """What PostgreSQL alone can do to a trigger; SQLite can only drop it."""
+
+    @pytest.mark.parametrize("how", ["DISABLE", "ENABLE REPLICA"])
+    def test_one_that_is_not_on_is_found_and_switched_on(self, place: int, how: str) -> None:
+        if connection.vendor != "postgresql":
+            return
+        name = triggers.NAMES["postgresql"][place]
+        execute(f"ALTER TABLE audit_entry {how} TRIGGER {name}")
+
+        found = triggers.missing()
+        triggers.create()
+
+        assert (found, triggers.missing()) == ([name], [])
+
+    def test_one_that_is_always_on_is_sound(self, place: int) -> None:
+        if connection.vendor != "postgresql":
+            return
+        execute(
+            f"ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER {triggers.NAMES['postgresql'][place]}"
+        )
+
+        assert triggers.missing() == []
+
+    def test_a_function_that_refuses_nothing_is_found(self, place: int) -> None:
+        if connection.vendor != "postgresql":
+            return
+        execute(
+            "CREATE OR REPLACE FUNCTION audit_entry_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RETURN NEW; END $$"
+        )
+
+        assert triggers.NAMES["postgresql"][place] in triggers.missing()
+
+
+IDLE = {
+    "sqlite": "CREATE TRIGGER %s BEFORE UPDATE ON audit_entry BEGIN SELECT 1; END",
+    "postgresql": "CREATE TRIGGER %s BEFORE INSERT ON audit_entry "
+    "FOR EACH ROW EXECUTE FUNCTION audit_entry_refuse()",
+}
+
+
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
 
 
 def drop(name: str) -> None:
     on_table = " ON audit_entry" if connection.vendor == "postgresql" else ""
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP TRIGGER {name}{on_table}")
+    execute(f"DROP TRIGGER {name}{on_table}")
