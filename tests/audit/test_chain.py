@@ -1,6 +1,7 @@
 """Whoever changes the audit log behind our back is found, with the first entry that broke."""
 
 import json
+import threading
 import uuid
 from collections.abc import Callable
 from io import StringIO
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 
 from apps.audit import rules, selectors, triggers
 from apps.audit.models import Chain, Entry
@@ -170,6 +171,66 @@ class TestVerification:
 
         assert verdict.broken is not None
         assert verdict.broken.sequence == 2
+
+
+class Meanwhile:
+    """Writes to the chain, on a thread of its own, once its entries have begun to be read."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._thread = threading.Thread(target=self._write)
+        self.was_in_time = False
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        found = execute(sql, params, many, context)
+        if sql.startswith("SELECT") and '"audit_entry"' in sql and self._thread.ident is None:
+            self._thread.start()
+            self._thread.join(5.0)  # the database would have it wait for 20 s
+            self.was_in_time = not self._thread.is_alive()
+        return found
+
+    def _write(self) -> None:
+        try:
+            with transaction.atomic():
+                record(
+                    "flag.ended",
+                    self._chain,
+                    actor=make.actor(),
+                    environment_id=self._chain.environment_id,
+                )
+        finally:
+            connection.close()
+
+    def end(self) -> None:
+        self._thread.join()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWritersMeanwhile:
+    def test_a_change_waits_for_no_verification_and_does_not_break_it(self) -> None:
+        chain = chain_of(3)
+        meanwhile = Meanwhile(chain)
+
+        with connection.execute_wrapper(meanwhile):
+            verdict = selectors.verify(chain)
+        meanwhile.end()
+
+        assert meanwhile.was_in_time
+        assert (verdict.entries, verdict.broken) == (3, None)
+        assert selectors.verify(chain).entries == 4
+
+    def test_a_chain_of_several_pages_is_read_to_its_end(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(selectors, "PAGE", 2)
+        chain = chain_of(5)
+        with triggers.lifted():
+            entries(5).update(reason="another reason")
+
+        verdict = selectors.verify(chain)
+
+        assert verdict.broken is not None
+        assert verdict.broken.sequence == 5
 
 
 @pytest.mark.django_db
