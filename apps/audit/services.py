@@ -1,6 +1,8 @@
 """Writing to the audit log. `record` is called last inside every change's transaction."""
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -21,6 +23,16 @@ class Audited(Protocol):
     def __str__(self) -> str: ...
 
 
+@dataclass(frozen=True)
+class Change:
+    """One thing that a change did: to what, from what, to what."""
+
+    action: str
+    obj: Audited
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
 def record(
     action: str,
     obj: Audited,
@@ -37,54 +49,83 @@ def record(
     Must run inside the change's transaction and be its last write: the chain's head is locked
     from here to the commit, in the lock order rows → revision → chain.
     """
-    return _append(
-        environment_id,
-        {
-            "action": action,
-            "object_type": type(obj).__name__.lower(),
-            "object_id": str(obj.pk),
-            "object_label": str(obj)[:200],
-            "reason": reason,
-            "outcome": Entry.Outcome.OK.value,
-            "revision": revision,
-            "before": _plain(before),
-            "after": _plain(after),
-        },
-        actor,
-    )
+    change = Change(action, obj, before, after)
+    return record_many(
+        [change], actor=actor, environment_id=environment_id, reason=reason, revision=revision
+    )[0]
+
+
+def record_many(
+    changes: Sequence[Change],
+    *,
+    actor: Actor,
+    environment_id: int | None,
+    reason: str = "",
+    revision: int | None = None,
+) -> list[Entry]:
+    """`record` for everything that one change did, in this order; the head is taken once."""
+    contents = [_content(change, reason, revision) for change in changes]
+    return _append(environment_id, contents, actor)
+
+
+def _content(change: Change, reason: str, revision: int | None) -> dict[str, Any]:
+    return {
+        "action": change.action,
+        "object_type": type(change.obj).__name__.lower(),
+        "object_id": str(change.obj.pk),
+        "object_label": str(change.obj)[:200],
+        "reason": reason,
+        "outcome": Entry.Outcome.OK.value,
+        "revision": revision,
+        "before": _plain(change.before),
+        "after": _plain(change.after),
+    }
 
 
 def record_denial(action: str, *, actor: Actor, environment_id: int | None, detail: str) -> Entry:
     """Append what was refused, in a transaction of its own: the refused change is rolled back."""
     action = action.replace("\0", "\ufffd")  # of an address; no column can hold it
+    content = {
+        "action": action[:60],
+        "object_type": "request",
+        "object_id": actor.request_id,
+        "object_label": action[:200],
+        "reason": detail[:500],
+        "outcome": Entry.Outcome.DENIED.value,
+        "revision": None,
+        "before": None,
+        "after": None,
+    }
     with transaction.atomic():
-        return _append(
-            environment_id,
-            {
-                "action": action[:60],
-                "object_type": "request",
-                "object_id": actor.request_id,
-                "object_label": action[:200],
-                "reason": detail[:500],
-                "outcome": Entry.Outcome.DENIED.value,
-                "revision": None,
-                "before": None,
-                "after": None,
-            },
-            actor,
-        )
+        return _append(environment_id, [content], actor)[0]
 
 
-def _append(environment_id: int | None, content: dict[str, Any], actor: Actor) -> Entry:
+def _append(
+    environment_id: int | None, contents: Sequence[dict[str, Any]], actor: Actor
+) -> list[Entry]:
     if not connection.in_atomic_block:
         raise RuntimeError("audit entries are written inside the change's transaction")
-    chain = _next(environment_id)
+    if not contents:
+        return []
+    chain = _take(environment_id, len(contents))
+    chain.sequence -= len(contents)  # before the first of them
+    entries = []
+    for content in contents:
+        entries.append(_next(chain, content, actor))
+        chain.sequence, chain.head = entries[-1].sequence, entries[-1].hash
+    Entry.objects.bulk_create(entries)
+    Chain.objects.filter(pk=chain.pk).update(head=chain.head)
+    return entries
+
+
+def _next(chain: Chain, content: dict[str, Any], actor: Actor) -> Entry:
+    """The entry that follows `chain.sequence` and `chain.head`."""
     entry_id = uuid.uuid4()
     at = clock.now()
-    content |= {
+    content = content | {
         "id": str(entry_id),
         "chain": str(chain),
-        "sequence": chain.sequence,
+        "sequence": chain.sequence + 1,
         "previous": chain.head,
         "at": at.isoformat(),
         "actor_kind": actor.kind,
@@ -95,26 +136,24 @@ def _append(environment_id: int | None, content: dict[str, Any], actor: Actor) -
         "request_id": actor.request_id[:64],
     }
     text = rules.canonical(content)
-    entry = Entry.objects.create(
+    return Entry(
         id=entry_id,
         chain=chain,
-        sequence=chain.sequence,
+        sequence=chain.sequence + 1,
         at=at,
         text=text,
         hash=rules.hash_of(text),
         **{name: content[name] for name in rules.REPEATED},
     )
-    Chain.objects.filter(pk=chain.pk).update(head=entry.hash)
-    return entry
 
 
-def _next(environment_id: int | None) -> Chain:
-    """Take the chain's next sequence number; the UPDATE locks its row until the commit."""
+def _take(environment_id: int | None, count: int) -> Chain:
+    """Take the chain's next `count` numbers; the UPDATE locks its row until the commit."""
     name = "system" if environment_id is None else f"environment {environment_id}"
     mine = Chain.objects.filter(name=name)
-    if not mine.update(sequence=F("sequence") + 1):
+    if not mine.update(sequence=F("sequence") + count):
         Chain.objects.get_or_create(name=name, defaults={"environment_id": environment_id})
-        mine.update(sequence=F("sequence") + 1)
+        mine.update(sequence=F("sequence") + count)
     return mine.get()
 
 

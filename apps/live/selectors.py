@@ -15,7 +15,8 @@ from apps.accounts.selectors import scopes_by_environment
 from apps.core import clock
 from apps.fleet.models import Environment
 from apps.live import kiosk, rules
-from apps.publication.models import Fragment, Head, Part
+from apps.publication.models import Fragment, Part
+from apps.publication.selectors import newest_number
 from apps.telemetry import selectors as telemetry
 
 SCOPE = "wall:read"
@@ -37,17 +38,12 @@ def picture(environment_id: int) -> dict[str, Any]:
     return {
         "as_of": rules.stamp(now),
         "environment": {"slug": environment.slug, "name": environment.name},
-        "revision": _revision(environment_id),
+        "revision": newest_number(environment_id),
         "density": rules.density(sum(len(row["tiles"]) for row in rows)),
         "summary": rules.summary(rows, switches),
         "switches": switches,
         "services": rows,
     }
-
-
-def _revision(environment_id: int) -> int:
-    found = Head.objects.filter(environment_id=environment_id).values_list("revision", flat=True)
-    return found.first() or 0
 
 
 def _rows(environment_id: int) -> list[dict[str, Any]]:

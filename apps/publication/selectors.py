@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.publication.models import Fragment, Revision
+from apps.publication.models import Fragment, Head, Revision
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,12 @@ class Difference:
     name: str
     before: Any
     after: Any
+
+
+def newest_number(environment_id: int) -> int:
+    """The number of the environment's newest revision; 0 before the first."""
+    found = Head.objects.filter(environment_id=environment_id).values_list("revision", flat=True)
+    return found.first() or 0
 
 
 def differences(revision: Revision) -> list[Difference]:

@@ -13,6 +13,8 @@ from apps.core.actor import Actor
 from apps.fleet.models import Dependency, Service
 from apps.publication.models import Epoch, Fragment, Head, Part, Revision
 
+_WHERE = ("part", "service", "dependency", "name")
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -61,10 +63,7 @@ def publish(
         reason=reason,
         restores=restores,
     )
-    for piece in pieces:
-        Fragment.objects.current().filter(environment_id=environment_id, **piece.where).update(
-            is_current=False
-        )
+    _supersede(environment_id, pieces)
     Fragment.objects.bulk_create(
         Fragment(environment_id=environment_id, revision=number, body=piece.body, **piece.where)
         for piece in pieces
@@ -106,6 +105,18 @@ def _start_epoch(number: int, reason: str) -> Epoch:
             return Epoch.objects.create(number=number, started_at=clock.now(), reason=reason)
     except IntegrityError:  # another process started it in this instant
         return Epoch.objects.get(number=number)
+
+
+def _supersede(environment_id: int, pieces: Sequence[Piece]) -> None:
+    """What is current of these pieces is not any more: two statements, however many there are."""
+    wanted = {tuple(piece.where.values()) for piece in pieces}
+    current = Fragment.objects.current().filter(
+        environment_id=environment_id,
+        # A superset of the pieces, so that not the whole environment is read.
+        **{f"{name}__in": {piece.where[name] for piece in pieces} for name in _WHERE},
+    )
+    found = [pk for pk, *where in current.values_list("pk", *_WHERE) if tuple(where) in wanted]
+    Fragment.objects.filter(pk__in=found).update(is_current=False)
 
 
 def _next_number(environment_id: int) -> int:

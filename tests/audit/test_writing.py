@@ -1,10 +1,12 @@
 """Entries are written with their change, in order, whoever writes at the same time."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from apps.audit import selectors, services
 from apps.audit.models import Chain, Entry
@@ -55,6 +57,52 @@ class TestRecord:
             )
 
         assert not Entry.objects.exists()
+
+
+@pytest.mark.django_db
+class TestRecordMany:
+    def test_entries_keep_their_order_and_the_chain_holds(self) -> None:
+        place = make.environment()
+        record_many(place, 3)
+
+        record_many(place, 4)
+
+        chain = Chain.objects.get(environment_id=place.pk)
+        numbers = Entry.objects.order_by("sequence").values_list("sequence", "object_id")
+        wanted = [str(number) for count in (3, 4) for number in range(count)]
+        assert list(numbers) == list(enumerate(wanted, start=1))
+        assert (chain.sequence, selectors.verify(chain).broken) == (7, None)
+
+    def test_twenty_cost_as_many_statements_as_two(self) -> None:
+        place = make.environment()
+        record_many(place, 1)
+
+        with CaptureQueriesContext(connection) as two:
+            record_many(place, 2)
+        with CaptureQueriesContext(connection) as twenty:
+            record_many(place, 20)
+
+        assert len(twenty) == len(two)
+
+    def test_nothing_done_is_nothing_written(self) -> None:
+        place = make.environment()
+
+        record_many(place, 0)
+
+        assert not Chain.objects.exists()
+
+
+@dataclass
+class Thing:
+    """Whatever a change is about."""
+
+    pk: int
+
+
+def record_many(place: Environment, count: int) -> None:
+    changes = [services.Change("thing.done", Thing(number)) for number in range(count)]
+    with transaction.atomic():
+        services.record_many(changes, actor=make.actor(place), environment_id=place.pk)
 
 
 @pytest.mark.django_db(transaction=True)

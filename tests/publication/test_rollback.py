@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from apps.audit.models import Entry
 from apps.fleet.models import Environment
@@ -129,6 +131,51 @@ class TestRollback:
         fragments = list(Fragment.objects.current().filter(environment=place))
         assert document_revision(fragments, checkout.slug) == 4
         assert document_revision(fragments, other.slug) == 1
+
+
+class TestWhatWaits:
+    """Everybody else who publishes in the environment waits while its head is held."""
+
+    def test_restoring_thirty_rows_costs_as_many_statements_with_the_head_as_two(self) -> None:
+        few, many = make.environment(), make.environment()
+
+        counts = [len(with_the_head(place, rows)) for place, rows in ((few, 2), (many, 30))]
+
+        assert counts[0] == counts[1]
+
+    def test_policies_are_judged_before(self) -> None:
+        place = make.environment()
+        row = make.config(attempts=2, at=make.scope(place))
+
+        with CaptureQueriesContext(connection) as queries:
+            services.set_config(
+                "retry", scope=row.holds_in, values={"attempts": 9}, actor=make.actor(place)
+            )
+
+        bodies = '"publication_fragment"."body"'
+        assert [sql for sql in after_the_head(queries) if bodies in sql] == []
+
+
+def with_the_head(place: Environment, rows: int) -> list[str]:
+    """The statements of a rollback of that many rows, from taking the head on."""
+    actor = make.actor(place)
+    configs = [make.config(at=make.scope(place, make.dependency(place))) for _row in range(rows)]
+    for config in configs:
+        services.set_config("retry", scope=config.holds_in, values={"attempts": 9}, actor=actor)
+
+    with CaptureQueriesContext(connection) as queries:
+        services.rollback(rows, reason="it got worse", actor=actor)
+
+    assert {row.values["attempts"] for row in RetryConfig.objects.filter(environment=place)} == {5}
+    return after_the_head(queries)
+
+
+def after_the_head(queries: CaptureQueriesContext) -> list[str]:
+    statements = [each["sql"] for each in queries.captured_queries]
+    taken = next(
+        place for place, sql in enumerate(statements) if sql.startswith('UPDATE "publication_head"')
+    )
+    return statements[taken:]
 
 
 class TestRefusals:

@@ -16,6 +16,7 @@ from apps.policies.models import CONFIGS, Scope
 from apps.policies.selectors import Move, moves_back_to
 from apps.policies.services.writing import Edit, write
 from apps.publication.models import Revision
+from apps.publication.selectors import newest_number
 from holdfast.spec import PATTERNS
 
 
@@ -48,6 +49,7 @@ def rollback(number: int, *, actor: Actor, reason: str) -> Revision:
     target = get_visible(
         Revision.objects, actor=actor, environment_id=actor.environment_id, number=number
     )
+    looked_at = newest_number(target.environment_id)
     moves = moves_back_to(target)
     if not moves:
         raise Conflict(
@@ -57,7 +59,7 @@ def rollback(number: int, *, actor: Actor, reason: str) -> Revision:
     edits = [_edit(move, target.environment_id, known) for move in moves]
     _written, revision = write(edits, actor=actor, reason=reason, restores=number)
     # The environment's head is held now: what was changed between the look and this is seen here.
-    if revision is None or moves_back_to(target):
+    if revision is None or (revision.number != looked_at + 1 and moves_back_to(target)):
         raise Stale(_("Settings were changed in this very moment. Look again, and try again."))
     audit.record(
         "revision.restored",

@@ -22,6 +22,7 @@ from apps.policies import rules
 from apps.policies.models import CONFIGS, Config, Scope
 from apps.publication import services as publication
 from apps.publication.models import Fragment, Part, Revision
+from apps.publication.selectors import newest_number
 from apps.publication.services import Piece
 
 ABSENT = 0  # as a version: there must be no row yet
@@ -60,6 +61,16 @@ class Written:
     def is_removed(self) -> bool:
         return self.action == "config.cleared"
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is set in its scope now."""
+        return {} if self.is_removed else self.row.values
+
+    @property
+    def as_audited(self) -> audit.Change:
+        after = None if self.is_removed else self.row.as_audited()
+        return audit.Change(self.action, self.row, self.before, after)
+
 
 def write(
     edits: Sequence[Edit], *, actor: Actor, reason: str, restores: int | None = None
@@ -80,25 +91,23 @@ def write(
     pieces = [_piece(each) for each in changed]
     for each in changed:
         pieces += declared_use(each.row.holds_in)
+    judged_at = newest_number(actor.environment_id)
+    _check_policies(actor.environment_id, changed)
     revision = publication.publish(
         actor.environment_id, pieces, actor=actor, reason=reason, restores=restores
     )
-    # Judged while the environment's head is held: two changes that are each right alone, and
-    # wrong together, cannot pass each other.
-    _check_policies(actor.environment_id, changed)
-    for each in changed:
-        _note_origins(each, revision)
-    for each in changed:
-        audit.record(
-            each.action,
-            each.row,
-            actor=actor,
-            environment_id=each.row.environment_id,
-            before=each.before,
-            after=None if each.is_removed else each.row.as_audited(),
-            reason=reason,
-            revision=revision.number,
-        )
+    if revision.number != judged_at + 1:
+        # Judged again while the environment's head is held: two changes that are each right
+        # alone, and wrong together, cannot pass each other.
+        _check_policies(actor.environment_id, changed)
+    _note_origins(changed, revision)
+    audit.record_many(
+        [each.as_audited for each in changed],
+        actor=actor,
+        environment_id=actor.environment_id,
+        reason=reason,
+        revision=revision.number,
+    )
     return written, revision
 
 
@@ -184,28 +193,38 @@ def _taken() -> Conflict:
 
 
 def _piece(written: Written) -> Piece:
-    values = {} if written.is_removed else written.row.values
     return Piece(
-        Part.SETTING, values or None, **written.row.holds_in.slugs, name=written.row.pattern
+        Part.SETTING,
+        written.values or None,
+        **written.row.holds_in.slugs,
+        name=written.row.pattern,
     )
 
 
-def _note_origins(written: Written, revision: Revision) -> None:
+def _note_origins(changed: Iterable[Written], revision: Revision) -> None:
     """Remember, for each value this change set, that it came with `revision`."""
-    if written.is_removed:
-        return
-    row = written.row
     mine = {
         "revision": revision.number,
         "by": revision.actor_label,
         "at": clock.rfc3339(revision.at),
     }
-    row.origins = {key: mine if key in written.changed else row.origins[key] for key in row.values}
-    type(row).objects.filter(pk=row.pk).update(origins=row.origins)
+    rows: dict[str, list[Config]] = {}
+    for each in changed:
+        if not each.is_removed:
+            row = each.row
+            row.origins = {
+                key: mine if key in each.changed else row.origins[key] for key in row.values
+            }
+            rows.setdefault(row.pattern, []).append(row)
+    for pattern, held in rows.items():
+        CONFIGS[pattern].objects.bulk_update(held, ["origins"])
 
 
-def _check_policies(environment_id: int, changed: Iterable[Written]) -> None:
-    """The rules over several settings, for every calls the change has an effect on."""
+def _check_policies(environment_id: int, changed: Sequence[Written]) -> None:
+    """The rules over several settings, for every calls the change has an effect on.
+
+    What is published counts, with the change over it.
+    """
     scopes = [each.row.holds_in for each in changed]
     pieces = Fragment.objects.current().filter(
         environment_id=environment_id, part=Part.SETTING, body__isnull=False
@@ -213,10 +232,11 @@ def _check_policies(environment_id: int, changed: Iterable[Written]) -> None:
     if all(scope.dependency is not None for scope in scopes):
         names = {scope.slugs["dependency"] for scope in scopes}
         pieces = pieces.filter(Q(dependency="") | Q(dependency__in=names))
+    bodies = {(piece.service, piece.dependency, piece.name): piece.body or {} for piece in pieces}
+    for each in changed:
+        place = each.row.holds_in.slugs
+        bodies[place["service"], place["dependency"], each.row.pattern] = each.values
     rules.check_policies(
-        (
-            rules.SettingsPiece(piece.service, piece.dependency, piece.name, piece.body or {})
-            for piece in pieces
-        ),
+        (rules.SettingsPiece(*where, body) for where, body in bodies.items() if body),
         edited=frozenset(each.row.pattern for each in changed),
     )
