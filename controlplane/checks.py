@@ -7,7 +7,7 @@ from django.core.checks import CheckMessage, Error
 
 
 def deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Errors `holdfast.E001` to `E004`: combinations of addresses that cannot work."""
+    """Errors `holdfast.E001` to `E005`: settings that cannot work."""
     found: list[CheckMessage] = []
     if settings.REDIS_URL and settings.ON_SQLITE:
         found.append(
@@ -41,6 +41,14 @@ def deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 "SECRET_KEY is not set, and several processes must share one.",
                 hint="Set SECRET_KEY, or SECRET_KEY_FILE with the path of a file that holds it.",
                 id="holdfast.E004",
+            )
+        )
+    if settings.HEALTH_CHECK_SECONDS < 1 or not 0 <= settings.HEALTH_ALERT_THRESHOLD <= 1:
+        found.append(
+            Error(
+                "HEALTH_CHECK_INTERVAL is under a second, or HEALTH_ALERT_THRESHOLD is no share.",
+                hint="The interval is in milliseconds, such as 30000; the threshold from 0 to 1.",
+                id="holdfast.E005",
             )
         )
     return found

@@ -92,6 +92,7 @@ INSTALLED_APPS = [
     "apps.policies",
     "apps.degradation",
     "apps.deadletters",
+    "apps.health",
     "apps.delivery",
     "apps.live",
     "apps.metrics",
@@ -226,6 +227,10 @@ SPECTACULAR_SETTINGS = {
         "AuditOutcomeEnum": "apps.audit.models.Entry.Outcome",
         "VerdictEnum": ["accepted", "late", "unknown"],
         "RedriveOutcomeEnum": ["resolved", "refailed", "released", "extend"],
+        "FlagKindEnum": "apps.degradation.models.Flag.Kind",
+        "CheckKindEnum": "apps.health.models.Check.Kind",
+        "CheckStatusEnum": "apps.health.models.Status",
+        "CheckOutcomeEnum": "apps.health.api.OUTCOMES",
     },
     "COMPONENT_SPLIT_PATCH": False,  # what a PATCH requires is required
 }
@@ -240,6 +245,11 @@ STALE_AFTER_SECONDS = env.int("STALE_AFTER_SECONDS", 300)
 # --- Dead letters -------------------------------------------------------------------------------
 # Resolved and discarded ones; what is unresolved is kept until somebody decides.
 DEAD_LETTERS_KEPT_DAYS = env.int("DEAD_LETTERS_KEPT_DAYS", 30)
+
+# --- Health -------------------------------------------------------------------------------------
+HEALTH_CHECK_SECONDS = env.int("HEALTH_CHECK_INTERVAL", 30_000) / 1000  # the variable is in ms
+HEALTH_ALERT_THRESHOLD = env.float("HEALTH_ALERT_THRESHOLD", 0.95)  # share of successes
+HEALTH_ALLOW_LINK_LOCAL = env.bool("HEALTH_ALLOW_LINK_LOCAL", False)  # see apps.health.targets
 
 # --- People -------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"

@@ -24,6 +24,7 @@ API: list[URLPattern | URLResolver] = [
             "policies",
             "degradation",
             "deadletters",
+            "health",
             "delivery",
             "metrics",
         )

@@ -77,6 +77,8 @@ class Doors:
             "services/<int:service_id>": {"owner": "x"},
             "dependencies/<int:dependency_id>": {"description": "x"},
             "flags/<int:flag_id>/extend": {"lease_seconds": 3600},
+            "checks/<int:check_id>": {"interval_seconds": 60},
+            "checks/<int:check_id>/test": {},
             "presets/<str:name>/apply": {"dependency": self.rows.ids["dependency"]},
         }
         return json.dumps(bodies.get(route.pattern, REASON)).encode()

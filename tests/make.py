@@ -21,6 +21,8 @@ from apps.deadletters.models import DeadLetter, Redrive
 from apps.degradation import services as degradation
 from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment, Instance, Service, Usage
+from apps.health import services as health
+from apps.health.models import Check
 from apps.policies import services as policies
 from apps.policies.models import Config, Override, Scope
 from apps.publication import services as publication
@@ -293,3 +295,20 @@ def redrive(*letters: DeadLetter, paused: bool = False) -> Redrive:
     if paused:
         return deadletters.pause_redrive(made.pk, version=None, reason="not yet", actor=by)
     return made
+
+
+def check(
+    where: Environment | None = None,
+    *,
+    kind: str = "tcp",
+    name: str = "",
+    address: str = "tcp://127.0.0.1:9",
+    **values: Any,
+) -> Check:
+    """A check made through the service; nothing listens where it asks, unless told otherwise."""
+    return health.create_check(
+        name or f"check-{next(_numbers)}",
+        kind=kind,
+        values={"address": "" if kind == "host" else address, **values},
+        actor=actor(where or environment()),
+    )

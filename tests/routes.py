@@ -100,6 +100,7 @@ def rows_of_each_kind(environment: Environment) -> Rows:
         "override_id": make.override(scope).pk,
         "instance_id": str(make.instance(service).pk),
         "token_id": make.token(environment)[0].pk,
+        "check_id": make.check(environment).pk,
         "entry_id": str(Entry.objects.latest("at").pk),
         "number": Revision.objects.earliest("number").number,
         "name": next(iter(PRESETS)),

@@ -99,10 +99,13 @@ class World:
     def aimed(self, case: Case[Any]) -> Case[Any]:
         """The case with names of what there is, without which it would be refused."""
         is_machines = case.operation.path.endswith(MACHINES)
-        names = {
+        names: dict[str, Any] = {
             "service": self.rows.ids["service"] if is_machines else None,
             "dependency": self.rows.ids["dependency"],
         }
+        if case.operation.path.endswith("/checks"):
+            names |= {"name": "shop", "kind": "tcp", "address": "tcp://127.0.0.1:9"}
+            names |= {"settings": {}}
         if isinstance(case.body, dict):
             given = case.body.keys() | ({"service"} if is_machines else set())
             case.body |= {name: names[name] for name in given & names.keys()}

@@ -130,3 +130,8 @@ def start_all() -> None:
 def stop_all() -> None:
     for loop in _registered:
         loop.stop()
+
+
+def registered() -> tuple[Loop, ...]:
+    """Every loop of this process, in the order they start."""
+    return tuple(_registered)

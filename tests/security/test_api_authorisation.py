@@ -28,6 +28,7 @@ WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 ROLES = ("viewer", "operator", "administrator", "superuser")
 # Who changes something at the routes that begin with this word.
 LEAST_ROLE = {
+    "checks": "operator",
     "configs": "operator",
     "dead-letter-groups": "operator",
     "dead-letters": "operator",
@@ -63,6 +64,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "pause": {"reason": "x"},
     "resume": {"reason": "x"},
     "flags": {"on_stale": "revert"},
+    "checks": {"interval_seconds": 60},
+    "test": {},
     "services": {"owner": "mallory"},
     "dependencies": {"description": "mallory"},
     "environments": {"name": "Mallory"},

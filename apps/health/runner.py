@@ -1,0 +1,77 @@
+"""Runs the checks that are due: a loop of every web process, embedded and distributed alike.
+
+A web process and not a Celery task, because a check must tell that the broker is gone without going
+through it, and because a task that waits for a hung server would hold up a worker. Several
+processes share the checks by claiming them; see `services.runs`.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict
+
+from apps.core import bus, loops
+from apps.health import prober, services
+from apps.health.probes import host
+from apps.health.probes.outcomes import Outcome, failed
+from apps.health.services.checks import UNOPENED
+
+ROUND_SECONDS = 1.0
+MOST_AT_ONCE = 16  # checks of one process: more would distort each other's latency
+HOST_SECONDS = 15.0  # between two measurements of the host
+
+
+class Runner:
+    """Claims what is due, has it probed elsewhere, and writes down what came of it."""
+
+    def __init__(self, probing: prober.Prober, *, wake: Callable[[], None] | None = None) -> None:
+        self._prober = probing
+        self._running: dict[Future[Outcome], services.Claimed] = {}
+        self.wake = wake or (lambda: None)  # called when there is something to write down
+
+    @property
+    def under_way(self) -> int:
+        return len(self._running)
+
+    def round(self, stopping: threading.Event) -> None:
+        """Write down what has ended, and begin what is due. Waits for no server."""
+        self.finish()
+        if not stopping.is_set():
+            self.begin()
+
+    def begin(self) -> None:
+        for claimed in services.claim_due(MOST_AT_ONCE - len(self._running)):
+            if claimed.target is None:
+                services.record(claimed, failed(str(UNOPENED)))
+                continue
+            future = self._prober.submit(claimed.target)
+            self._running[future] = claimed
+            future.add_done_callback(lambda _done: self.wake())
+
+    def finish(self) -> None:
+        """What is not written down because the database is away is run again after its lease."""
+        for future in [each for each in self._running if each.done()]:
+            claimed = self._running.pop(future)
+            services.record(claimed, future.result())
+
+
+def measure_host(stopping: threading.Event) -> None:
+    """Note how this machine is."""
+    measures = host.meter.read(host.LOOK_SECONDS)
+    services.take_pulse(f"host {socket.gethostname()[:100]}", **asdict(measures))
+
+
+current = Runner(prober.current)
+started_at = time.monotonic()
+
+
+def register() -> None:
+    """Have web processes run the checks; called once, when apps are ready."""
+    loop = loops.register(
+        "health.checks", current.round, every=ROUND_SECONDS, keeps_connection=True
+    )
+    current.wake = loop.wake
+    bus.subscribe("health", lambda data: loop.wake(), on_loop=False)  # a new check runs at once
+    loops.register("health.host", measure_host, every=HOST_SECONDS)

@@ -1,0 +1,25 @@
+"""Every write of health: checks by people, results by the runner, history by the timetable."""
+
+from apps.health.services.checks import (
+    bring_check,
+    create_check,
+    delete_check,
+    run_check,
+    update_check,
+)
+from apps.health.services.history import prune, roll_up, take_pulse
+from apps.health.services.runs import Claimed, claim_due, record
+
+__all__ = [
+    "Claimed",
+    "bring_check",
+    "claim_due",
+    "create_check",
+    "delete_check",
+    "prune",
+    "record",
+    "roll_up",
+    "run_check",
+    "take_pulse",
+    "update_check",
+]

@@ -1,0 +1,249 @@
+"""Where a check may go, and what it may be told: addresses, settings, forbidden networks.
+
+An operator who may write checks may have Holdfast connect to any host it reaches, loopback and
+private networks included: those are what needs watching. Never to link-local and metadata
+addresses, where clouds keep credentials, nor to multicast or unspecified ones. The address a name
+resolves to is judged, and that very address is connected to, so that a name cannot change its mind.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+Errors = dict[str, list[str]]
+
+SCHEMES: Mapping[str, Mapping[str, int]] = {  # scheme: port where none is given; 0: one is needed
+    "http": {"http": 80, "https": 443},
+    "tcp": {"tcp": 0},
+    "postgresql": {"postgresql": 5432, "postgres": 5432},
+    "redis": {"redis": 6379, "rediss": 6379},
+    "rabbitmq": {"amqp": 5672, "amqps": 5671},
+    "celery": {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671},
+    "host": {},
+}
+EXAMPLES = {
+    "http": "https://api.example.com/health",
+    "tcp": "tcp://mail.example.com:25",
+    "postgresql": "postgresql://holdfast@db.example.com:5432/shop?sslmode=require",
+    "redis": "redis://cache.example.com:6379/0",
+    "rabbitmq": "amqp://holdfast@mq.example.com:5672/shop",
+    "celery": "redis://mq.example.com:6379/0",
+    "host": "",
+}
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+LONGEST_SECRET = 2000  # characters
+_STATUSES = re.compile(r"\d{3}(-\d{3})?(,\d{3}(-\d{3})?)*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9._:@/-]{1,200}", re.ASCII)
+# Beside link-local networks: the metadata services of clouds that are elsewhere.
+METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a probe is given."""
+
+    kind: str
+    address: str
+    secret: str = field(repr=False)
+    options: Mapping[str, Any]
+    timeout: float  # seconds
+    check_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The parts of a check's address."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str
+    path: str  # with its slash; of HTTP also the query
+    query: Mapping[str, str]
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.scheme in {"https", "rediss", "amqps"}
+
+    @property
+    def name(self) -> str:
+        """The path without its slash: database, number, virtual host."""
+        return unquote(self.path.removeprefix("/"))
+
+
+def parse(kind: str, text: str) -> Address:
+    """The parts of an address that `address_errors` found nothing wrong with."""
+    parts = urlsplit(text)
+    known = SCHEMES[kind]
+    path = parts.path or "/"
+    if kind == "http" and parts.query:
+        path = f"{path}?{parts.query}"
+    return Address(
+        scheme=parts.scheme,
+        host=parts.hostname or "",
+        port=parts.port or known[parts.scheme],
+        user=unquote(parts.username or ""),
+        path=path,
+        query={} if kind == "http" else dict(parse_qsl(parts.query)),
+    )
+
+
+def address_errors(kind: str, text: str, *, is_enabled: bool) -> list[str]:
+    """What is wrong with an address of this kind; nothing if it can be probed."""
+    if kind == "host":
+        return [_("Holdfast's host has no address.")] if text else []
+    if not text:
+        return [_("Say where it is, such as %s.") % EXAMPLES[kind]] if is_enabled else []
+    try:
+        parts = urlsplit(text)
+        port, host = parts.port, parts.hostname or ""
+    except ValueError:
+        return [_("This is not an address.")]
+    if not text.isprintable() or " " in text or len(text) > 500:
+        return [_("This is not an address.")]
+    if parts.scheme not in SCHEMES[kind]:
+        text = _("It begins with %(schemes)s, such as %(example)s.")
+        schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES[kind])
+        return [text % {"schemes": schemes, "example": EXAMPLES[kind]}]
+    if parts.password is not None:
+        return [_("Leave the password out of the address: `secret` keeps it sealed.")]
+    return _place_errors(kind, host, port or SCHEMES[kind][parts.scheme]) or _rest_errors(
+        kind, parts.path, parts.query, parts.fragment
+    )
+
+
+def _place_errors(kind: str, host: str, port: int) -> list[str]:
+    if not host:
+        return [_("It names no host.")]
+    if not port:
+        return [_("It names no port, such as %s.") % EXAMPLES[kind]]
+    try:
+        reason = forbidden(host.strip("[]"))
+    except ValueError:  # a name: judged when it is resolved
+        return []
+    return [reason] if reason else []
+
+
+def _rest_errors(kind: str, path: str, query: str, fragment: str) -> list[str]:
+    if fragment:
+        return [_("It has a fragment (#…), which is never sent.")]
+    if kind == "http":
+        return []
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    if kind == "postgresql" and given.keys() <= {"sslmode"}:
+        is_known = given.get("sslmode", "prefer") in SSL_MODES
+        return [] if is_known else [_("sslmode is one of %s.") % ", ".join(SSL_MODES)]
+    if query:
+        return [_("Nothing may follow a question mark, but sslmode of PostgreSQL.")]
+    if kind in {"redis", "celery"} and path.strip("/") and not path.strip("/").isdigit():
+        return [] if kind == "celery" else [_("The path is the number of the database.")]
+    return []
+
+
+def forbidden(address: str) -> str:
+    """Why nothing may be asked of a numeric address; empty: it may.
+
+    Raises:
+        ValueError: it is a name.
+    """
+    found = ip_address(address.partition("%")[0])
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    if found.is_multicast or found.is_unspecified:
+        return _("Nothing can be asked of multicast and unspecified addresses.")
+    is_local = found.is_link_local or found in METADATA
+    if is_local and not settings.HEALTH_ALLOW_LINK_LOCAL:
+        return _("Link-local and metadata addresses are not asked; see HEALTH_ALLOW_LINK_LOCAL.")
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting of a kind of check."""
+
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+    bounds: tuple[float, float] | None = None
+
+    def error(self, value: Any) -> str:
+        """What is wrong with a value; empty: nothing."""
+        if self.choices and value not in self.choices:
+            return _("It is one of %s.") % ", ".join(self.choices)
+        if isinstance(self.default, bool):
+            return "" if isinstance(value, bool) else _("It is true or false.")
+        if self.bounds is not None:
+            return self._number_error(value, *self.bounds)
+        if not isinstance(value, str):
+            return _("It is text.")
+        is_fine = self.pattern is None or not value or self.pattern.fullmatch(value)
+        return "" if is_fine else _("It is not of the right form: %s") % self.help
+
+    @staticmethod
+    def _number_error(value: Any, least: float, most: float) -> str:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and least <= value <= most:
+            return ""
+        return _("Must be from %(least)g to %(most)g.") % {"least": least, "most": most}
+
+
+_WRITE_PROBE = Option(True, "Whether it also tries a write, to notice a server that only reads.")
+_QUEUE = Option("", "Name of a queue whose length is measured besides.", pattern=_NAME)
+OPTIONS: Mapping[str, Mapping[str, Option]] = {
+    "http": {
+        "method": Option("GET", "GET or HEAD.", choices=("GET", "HEAD")),
+        "expected_status": Option(
+            "200-299", "Statuses and ranges with commas between: 200-299,401.", pattern=_STATUSES
+        ),
+        "verify_certificate": Option(True, "Whether the certificate must be valid."),
+    },
+    "tcp": {},
+    "postgresql": {"write_probe": _WRITE_PROBE},
+    "redis": {"write_probe": _WRITE_PROBE},
+    "rabbitmq": {"queue": _QUEUE},
+    "celery": {
+        "queue": Option("celery", "The queue that the workers take tasks from.", pattern=_NAME),
+        "task": Option("holdfast.canary", "Name of the canary task.", pattern=_NAME),
+    },
+    "host": {
+        "cpu_share": Option(0.95, "Of processor time; above it, degraded.", bounds=(0.01, 1)),
+        "memory_share": Option(0.85, "Of memory used; above it, degraded.", bounds=(0.01, 1)),
+        "disk_free_share": Option(0.1, "Of disk free; below it, degraded.", bounds=(0, 0.99)),
+    },
+}
+
+
+def option(target: Target, name: str) -> Any:
+    """The value of a setting, or its default."""
+    return target.options.get(name, OPTIONS[target.kind][name].default)
+
+
+def option_errors(kind: str, options: Mapping[str, Any]) -> Errors:
+    """What is wrong with the settings, by `settings.<name>`."""
+    known = OPTIONS[kind]
+    errors: Errors = {}
+    for name, value in options.items():
+        if name not in known:
+            names = ", ".join(known) or _("none")
+            text = _("Unknown setting of this kind. Known settings: %s.") % names
+        else:
+            text = known[name].error(value)
+        if text:
+            errors[f"settings.{name[:80]}"] = [text]
+    return errors
+
+
+def is_expected(status: int, expected: str) -> bool:
+    """Whether an HTTP status is in "200-299,401"."""
+    for part in expected.split(","):
+        least, _dash, most = part.partition("-")
+        if int(least) <= status <= int(most or least):
+            return True
+    return False
