@@ -123,10 +123,9 @@ def _place_errors(kind: str, host: str, port: int) -> list[str]:
         return [_("It names no host.")]
     if not port:
         return [_("It names no port, such as %s.") % EXAMPLES[kind]]
-    try:
-        reason = forbidden(host.strip("[]"))
-    except ValueError:  # a name: judged when it is resolved
+    if not is_numeric(host):  # a name: judged when it is resolved
         return []
+    reason = forbidden(host)
     return [reason] if reason else []
 
 
@@ -144,6 +143,15 @@ def _rest_errors(kind: str, path: str, query: str, fragment: str) -> list[str]:
     if kind in {"redis", "celery"} and path.strip("/") and not path.strip("/").isdigit():
         return [] if kind == "celery" else [_("The path is the number of the database.")]
     return []
+
+
+def is_numeric(host: str) -> bool:
+    """Whether a host is an address by itself, not a name."""
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def forbidden(address: str) -> str:

@@ -7,7 +7,7 @@ import time
 from django.utils.translation import gettext as _
 
 from apps.health.probes.outcomes import Refused
-from apps.health.targets import forbidden
+from apps.health.targets import forbidden, is_numeric
 
 
 async def resolve(host: str, port: int) -> str:
@@ -17,14 +17,21 @@ async def resolve(host: str, port: int) -> str:
         Refused: the name is unknown, or leads where no check may go.
     """
     loop = asyncio.get_running_loop()
+    if is_numeric(host):
+        _check(host)
+        return host
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         raise Refused(_("the name is not known: %s") % host) from error
     for *_family, place in found:
-        if reason := forbidden(str(place[0])):
-            raise Refused(reason)
+        _check(str(place[0]))
     return str(found[0][4][0])
+
+
+def _check(place: str) -> None:
+    if reason := forbidden(place):
+        raise Refused(reason)
 
 
 class Stopwatch:

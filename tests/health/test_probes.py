@@ -1,0 +1,279 @@
+"""Each probe against its real server: answering, stopped, hung and back; and what it notices."""
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any, ClassVar
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
+from redis import Redis as RedisClient
+
+from apps.health import canary, rules
+from apps.health.prober import Prober
+from apps.health.probes.outcomes import Outcome
+from apps.health.targets import Target
+from deploy.local_servers import LocalServer, PostgreSQL, RabbitMQ, Redis
+
+TIMEOUT = 1.0  # seconds, of most probes here
+GRACE = 1.0  # seconds by which a busy machine may be late
+prober = Prober()
+
+
+def ask(kind: str, url: str, *, timeout: float = TIMEOUT, **options: Any) -> Outcome:
+    """What comes of a probe, within its timeout or the test fails."""
+    parts = urlsplit(url)
+    place = f"{parts.username or ''}@{parts.hostname}:{parts.port}".removeprefix("@")
+    address = urlunsplit((parts.scheme, place, parts.path, parts.query, ""))
+    target = Target(kind, address, parts.password or "", options, timeout)
+    return prober.submit(target).result(timeout=timeout + GRACE)
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """Answers with the status that the path names; /slow never."""
+
+    hung: ClassVar = threading.Event()
+    seen: ClassVar[list[tuple[str, str]]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append((self.path, self.headers.get("Authorization", "")))
+        if self.path == "/slow":
+            self.hung.wait(30)
+            return
+        self.send_response(int(self.path.strip("/")))
+        self.send_header("Location", "http://169.254.169.254/")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        Site.hung.set()
+        server.shutdown()
+
+
+@pytest.fixture(scope="module", params=[("postgresql", PostgreSQL), ("redis", Redis)])
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, LocalServer]]:
+    """One of our own, for it is stopped and hung."""
+    kind, make = request.param
+    with make() as started:
+        yield kind, started
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    with PostgreSQL() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    with Redis() as started:
+        yield started
+
+
+class TestFaults:
+    def test_answering_hung_back_stopped_and_back(self, server: tuple[str, LocalServer]) -> None:
+        kind, it = server
+        assert ask(kind, it.url).is_ok
+
+        it.pause()
+        hung = ask(kind, it.url)
+        it.resume()
+        back = ask(kind, it.url, timeout=10)
+        it.stop(keep=True)
+        stopped = ask(kind, it.url)
+        it.start()
+        again = ask(kind, it.url, timeout=10)
+
+        assert (hung.mark, back.mark) == (rules.FAILED, rules.OK)
+        assert (stopped.mark, again.mark) == (rules.FAILED, rules.OK)
+        assert "refused" in stopped.detail
+        assert "no answer" in hung.detail
+
+    def test_a_wrong_password_is_told_without_it(self, server: tuple[str, LocalServer]) -> None:
+        kind, it = server
+
+        found = ask(kind, it.url.replace(it.password, "wr0ng"))
+
+        assert "password" in found.detail
+        assert "wr0ng" not in found.detail
+
+
+class TestRabbitMQ:
+    def test_answering_hung_back_stopped_and_back(self) -> None:
+        with RabbitMQ() as it:
+            fine = ask("rabbitmq", it.url, timeout=10)
+            it.pause()
+            hung = ask("rabbitmq", it.url)
+            it.resume()
+            back = ask("rabbitmq", it.url, timeout=10)
+            missing = ask("rabbitmq", it.url, timeout=10, queue="no-such-queue")
+            wrong = ask("rabbitmq", it.url.replace(it.password, "wr0ng"), timeout=10)
+            nobody = ask("celery", it.url, timeout=5)
+            with worker(it.url):
+                ran = ask("celery", it.url, timeout=10, task="shop.canary")
+                idle = ask("celery", it.url, timeout=2, task="no.such.task")
+            it.kill()
+            stopped = ask("rabbitmq", it.url)
+            no_broker = ask("celery", it.url)
+            it.start()
+            again = ask("rabbitmq", it.url, timeout=10)
+
+        assert [each.mark for each in (fine, back, ran, again)] == [rules.OK] * 4, (ran, back)
+        assert "no answer" in hung.detail
+        assert "no such queue" in missing.detail
+        assert "password" in wrong.detail
+        assert "no such queue" in nobody.detail  # no worker has made it yet
+        assert "no worker ran" in idle.detail
+        assert ["refused" in each.detail for each in (stopped, no_broker)] == [True, True]
+
+
+class TestPostgreSQL:
+    def test_it_tells_what_it_saw(self, postgresql: PostgreSQL) -> None:
+        found = ask("postgresql", postgresql.url, timeout=10)
+
+        assert found.facts["is_standby"] is False
+        assert found.facts["max_connections"] == 300
+        assert {"resolve", "connect", "read", "write"} == found.facts["phases"].keys()
+
+    def test_the_write_probe_notices_a_server_that_only_reads(self, postgresql: PostgreSQL) -> None:
+        with psycopg.connect(postgresql.url, autocommit=True) as base:
+            base.execute("ALTER ROLE holdfast SET default_transaction_read_only = on")
+
+        with_write = ask("postgresql", postgresql.url, timeout=10)
+        without = ask("postgresql", postgresql.url, timeout=10, write_probe=False)
+
+        with psycopg.connect(postgresql.url, autocommit=True) as base:
+            base.execute("SET default_transaction_read_only = off")
+            base.execute("ALTER ROLE holdfast RESET default_transaction_read_only")
+        assert (with_write.mark, without.mark) == (rules.FAILED, rules.OK)
+        assert "read-only" in with_write.detail
+
+    def test_the_write_probe_leaves_nothing_behind(self, postgresql: PostgreSQL) -> None:
+        ask("postgresql", postgresql.url, timeout=10)
+
+        with psycopg.connect(postgresql.url) as base:
+            found = base.execute("SELECT count(*) FROM pg_class WHERE relname = 'holdfast_check'")
+            assert found.fetchone() == (0,)
+
+    def test_a_database_that_is_not_there(self, postgresql: PostgreSQL) -> None:
+        url = postgresql.url.removesuffix("holdfast") + "nothing"
+
+        assert "no such database" in ask("postgresql", url, timeout=10).detail
+
+
+class TestRedis:
+    def test_a_replica_that_only_reads_is_noticed(self, redis: Redis) -> None:
+        with RedisClient.from_url(redis.url) as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+            found = ask("redis", redis.url, timeout=10)
+            without = ask("redis", redis.url, timeout=10, write_probe=False)
+            client.execute_command("REPLICAOF", "NO", "ONE")
+
+        assert (found.mark, without.mark) == (rules.FAILED, rules.OK)
+        assert "read-only" in found.detail
+
+    def test_its_key_ends_by_itself(self, redis: Redis) -> None:
+        ask("redis", redis.url, timeout=10)
+
+        with RedisClient.from_url(redis.url) as client:
+            assert 0 < client.ttl("holdfast:check:0") <= 60
+
+
+def worker(url: str) -> Any:
+    """A worker of an application that is not Holdfast's, which registered a canary of its own."""
+    app = Celery("shop", broker=url, set_as_current=False)
+    app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
+
+    @app.task(name="shop.canary", bind=True, ignore_result=True, shared=False)
+    def answer(self: Any, reply_to: str) -> None:
+        with app.connection_for_write() as connection:
+            canary.reply(connection, task_id=self.request.id, reply_to=reply_to)
+
+    return start_worker(app, perform_ping_check=False, pool="solo", shutdown_timeout=20)
+
+
+class TestCeleryThroughRedis:
+    def test_with_a_worker_and_without(self, redis: Redis) -> None:
+        nobody = ask("celery", redis.url, timeout=1)
+        with worker(redis.url):
+            ran = ask("celery", redis.url, timeout=10, task="shop.canary")
+            again = ask("celery", redis.url, timeout=10, task="shop.canary")
+        redis.pause()
+        hung = ask("celery", redis.url)
+        redis.resume()
+
+        assert "no worker ran" in nobody.detail
+        assert [each.mark for each in (ran, again)] == [rules.OK, rules.OK], ran
+        assert hung.mark == rules.FAILED
+
+    def test_what_no_worker_took_is_taken_back(self, redis: Redis) -> None:
+        ask("celery", redis.url, timeout=0.5, queue="mine")
+
+        with RedisClient.from_url(redis.url) as client:
+            assert client.llen("mine") == 0
+
+
+class TestHTTP:
+    @pytest.mark.parametrize(
+        ("path", "options", "mark"),
+        [
+            ("200", {}, rules.OK),
+            ("204", {"method": "GET"}, rules.OK),
+            ("500", {}, rules.FAILED),
+            ("302", {}, rules.FAILED),  # followed nowhere
+            ("302", {"expected_status": "200-399"}, rules.OK),
+            ("401", {"expected_status": "401"}, rules.OK),
+        ],
+    )
+    def test_by_status(self, site: str, path: str, options: dict[str, Any], mark: str) -> None:
+        found = ask("http", f"{site}/{path}", timeout=10, **options)
+
+        assert found.mark == mark
+        assert (path in found.detail) == (mark == rules.FAILED)
+
+    def test_phases_are_told_apart(self, site: str) -> None:
+        found = ask("http", f"{site}/200", timeout=10)
+
+        assert {"resolve", "connect", "wait"} == found.facts["phases"].keys()
+
+    def test_one_that_never_answers_ends_at_the_deadline(self, site: str) -> None:
+        assert "no answer" in ask("http", f"{site}/slow", timeout=0.3).detail
+
+    def test_a_secret_is_a_bearer_token_or_a_password(self, site: str) -> None:
+        for address in (f"{site}/200", f"http://ana@{site.removeprefix('http://')}/200"):
+            prober.submit(Target("http", address, "tok", {}, 10)).result(timeout=11)
+
+        sent = [header.partition(" ")[0] for _path, header in Site.seen[-2:]]
+        assert sent == ["Bearer", "Basic"]
+
+    def test_a_name_that_leads_to_metadata_is_not_followed(self) -> None:
+        found = prober.submit(Target("http", "http://169.254.169.254/", "", {}, 5)).result(6)
+
+        assert "metadata" in found.detail
+
+    def test_a_name_nobody_knows(self) -> None:
+        name = quote("no..such..name")
+
+        assert "not known" in ask("http", f"http://{name}:80/", timeout=10).detail
+
+
+class TestTCP:
+    def test_listening_and_not(self, site: str) -> None:
+        port = urlsplit(site).port
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            nobody = ask("tcp", f"tcp://127.0.0.1:{closed.getsockname()[1]}")
+
+        assert ask("tcp", f"tcp://127.0.0.1:{port}", timeout=10).is_ok
+        assert "refused" in nobody.detail
