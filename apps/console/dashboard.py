@@ -1,20 +1,22 @@
 """What the console's first page says: what is switched, what is broken, what was changed."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpRequest
 from django.urls import reverse
 
-from apps.audit.models import Chain, Entry
+from apps.audit.models import Chain
+from apps.console.changes import latest
 from apps.core import clock
-from apps.core.actor import Actor
 from apps.core.admin import actor_of
+from apps.deadletters.selectors import depths
 from apps.degradation.models import Flag
-from apps.fleet.models import Environment
+from apps.fleet.models import Dependency, Environment
 from apps.live.selectors import environments_of, picture
 from apps.policies.models import Override
 
-LATEST = 12  # audit entries shown
+TROUBLE = {"open", "forced", "half_open", "failing"}  # conditions of tiles that need a look
 
 
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -37,23 +39,32 @@ def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
     return {
         "frame": frame,
         "switches": _with_links(environment.pk, frame["switches"]),
-        "troubles": [
-            {"service": row["slug"], **tile}
-            for row in rows
-            for tile in row["tiles"]
-            if tile["condition"] in {"open", "forced", "half_open", "failing"}
-        ],
+        "troubles": _troubles(environment.pk, rows),
         "is_fresh": not any(row["total"] or row["silent"] for row in rows),
-        "entries": _latest(actor, environment.pk),
+        "letters": [each for each in depths(environment.pk) if each.unresolved],
+        "changes": latest(actor, environment.pk),
         "chain": Chain.objects.filter(environment_id=environment.pk).first(),
         "may_switch": actor.may("flags:write"),
+        "may_override": actor.may("overrides:write"),
         "may_make_tokens": actor.may("tokens:write"),
     }
 
 
-def _latest(actor: Actor, environment_id: int) -> list[Entry]:
-    entries = Entry.objects.visible_to(actor)
-    return list(entries.filter(chain__environment_id=environment_id).order_by("-at")[:LATEST])
+def _troubles(environment_id: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tiles that need a look, each with the page that forces its breakers open everywhere."""
+    found = [
+        {"service": row["slug"], **tile}
+        for row in rows
+        for tile in row["tiles"]
+        if tile["condition"] in TROUBLE
+    ]
+    here = Dependency.objects.filter(environment=environment_id)
+    keys = dict(here.values_list("slug", "pk"))
+    engage = reverse("admin:policies_override_engage")
+    for each in found:
+        place = {"environment": environment_id, "dependency": keys.get(each["dependency"], "")}
+        each["force_open"] = f"{engage}?{urlencode(place)}"
+    return found
 
 
 def _with_links(environment_id: int, switches: list[dict[str, Any]]) -> list[dict[str, Any]]:

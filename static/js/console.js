@@ -1,2 +1,3 @@
 // The console's pages work without it; it brings local times and running countdowns.
+import "./heard.js";
 import "./leases.js";

@@ -1,6 +1,7 @@
 """The console's first page: what is switched, what is broken, and how to begin."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -9,7 +10,9 @@ from django.urls import reverse
 
 from apps.accounts.models import Membership
 from apps.core import clock
+from apps.degradation import services
 from apps.fleet.models import Environment
+from apps.publication.models import Revision
 from apps.telemetry.models import InstanceState
 from tests import make
 
@@ -115,6 +118,79 @@ class TestWhatIsBroken:
         assert "1 silent" in make.browser().get("/admin/").text
 
 
+class TestWhatWasChanged:
+    def test_a_late_switch_can_be_taken_back(self, here: Environment) -> None:
+        running(here)
+        flag = make.flag(here)
+        services.engage_flag(
+            flag.pk, version=None, lease=None, reason="too slow", actor=make.actor(here)
+        )
+
+        text = make.browser().get("/admin/").text
+
+        assert f'href="{reverse("admin:degradation_flag_end", args=[flag.pk])}">Undo' in text
+
+    def test_what_was_taken_back_is_offered_the_other_way(self, here: Environment) -> None:
+        running(here)
+        flag, actor = make.flag(here), make.actor(here)
+        services.engage_flag(flag.pk, version=None, lease=None, reason="slow", actor=actor)
+        services.end_flag(flag.pk, version=None, reason="well again", actor=actor)
+
+        text = make.browser().get("/admin/").text
+
+        assert text.count(">Undo<") == 1
+        assert reverse("admin:degradation_flag_engage", args=[flag.pk]) in text
+
+    def test_settings_go_back_to_the_revision_before(self, here: Environment) -> None:
+        running(here)
+        make.config("timeout", make.scope(here), attempt_seconds=5.0)
+        earlier = Revision.objects.latest("number")
+        make.config("retry", make.scope(here), attempts=2)
+
+        text = make.browser().get("/admin/").text
+
+        assert reverse("admin:publication_revision_rollback", args=[earlier.pk]) in text
+
+    def test_an_older_change_is_only_shown(self, here: Environment) -> None:
+        running(here)
+        flag = make.flag(here)
+        with clock.use(lambda: datetime.now(UTC) - timedelta(minutes=16)):
+            services.engage_flag(
+                flag.pk, version=None, lease=None, reason="slow", actor=make.actor(here)
+            )
+
+        text = make.browser().get("/admin/").text
+
+        assert "flag.engaged" in text
+        assert ">Undo<" not in text
+
+    def test_a_viewer_is_offered_no_way_back(self, here: Environment) -> None:
+        running(here)
+        flag = make.flag(here)
+        services.engage_flag(
+            flag.pk, version=None, lease=None, reason="slow", actor=make.actor(here)
+        )
+
+        assert ">Undo<" not in make.browser(make.member(here, "viewer")).get("/admin/").text
+
+
+class TestWhatWaits:
+    def test_dead_letters_are_counted_by_service(self, here: Environment) -> None:
+        running(here)
+        make.letters(make.service(here, "orders"), "a", "b")
+
+        assert 'data-service="orders" data-unresolved="2"' in make.browser().get("/admin/").text
+
+    def test_a_failing_dependency_can_be_forced_open_everywhere(self, here: Environment) -> None:
+        running(here, state="open")
+        dependency = make.dependency(here, "payments-api")
+
+        text = make.browser().get("/admin/").text.replace("&amp;", "&")
+
+        address = reverse("admin:policies_override_engage")
+        assert f"{address}?environment={here.pk}&dependency={dependency.pk}" in text
+
+
 class TestEnvironments:
     def test_only_ones_own_are_shown(self, here: Environment) -> None:
         elsewhere = make.environment("elsewhere")
@@ -148,6 +224,7 @@ def test_the_number_of_queries_does_not_grow() -> None:
     browser = make.browser()
     running(here)
     make.engaged(here)
+    make.override(make.scope(dependency=make.dependency(here)))
     browser.get("/admin/")
     with CaptureQueriesContext(connection) as few:
         browser.get("/admin/")
