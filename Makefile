@@ -1,14 +1,12 @@
 # Everything a developer runs. `make run` needs Python 3.11 or newer; the rest comes by itself.
 PYTHON = .venv/bin/python
-SOURCES = $(wildcard apps controlplane deploy sdk/src sdk/tests tests benchmarks manage.py conftest.py)
+SOURCES = $(wildcard apps controlplane demo deploy sdk/src sdk/tests tests benchmarks manage.py conftest.py)
 HOST ?= 127.0.0.1
 PORT ?= 8000
 export DEMO
 
-run: .venv/base  ## Holdfast on this machine: http://127.0.0.1:8000/
-	@$(PYTHON) manage.py migrate --verbosity 0
-	@$(PYTHON) manage.py firstrun
-	@exec $(PYTHON) manage.py serve --host $(HOST) --port $(PORT)
+run: .venv/base  ## Holdfast with its demo: http://127.0.0.1:8000/ ; DEMO=0: without
+	@HOST=$(HOST) PORT=$(PORT) exec sh deploy/run.sh
 
 test: .venv/dev  ## every test, with real servers and a browser
 	@sh deploy/debian-packages.sh chromium prometheus rabbitmq-server redis-server

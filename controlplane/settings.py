@@ -51,6 +51,7 @@ RABBITMQ_URL = env.str("RABBITMQ_URL", "")
 DATABASE: dict[str, Any] = env.db_url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'holdfast.sqlite3'}")
 ON_SQLITE = DATABASE["ENGINE"].endswith("sqlite3")
 EMBEDDED = ON_SQLITE and not REDIS_URL
+DEMO = env.bool("HOLDFAST_DEMO", False)  # say on every page that the fleet is not a real one
 
 SECRET_KEY = _secret_key()
 SECRET_KEY_CONFIGURED = bool(env.str("SECRET_KEY", ""))
@@ -289,6 +290,7 @@ UNFOLD: dict[str, Any] = {
     "LOGIN": {"form": "apps.accounts.logins.LoginForm"},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "apps.console.navigation.badge",
     "DASHBOARD_CALLBACK": "apps.console.dashboard.context",
     "SIDEBAR": {"navigation": "apps.console.navigation.sections"},
 }

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
@@ -107,3 +108,8 @@ def _items(request: HttpRequest, models: list[tuple[Any, str, str]]) -> list[dic
 
 def _item(title: Any, icon: str, address: str) -> dict[str, Any]:
     return {"title": title, "icon": icon, "link": address}
+
+
+def badge(request: HttpRequest) -> list[Any] | None:
+    """What stands beside the title of every page: that this is the demo."""
+    return [_("Demo: not a real fleet"), "warning"] if settings.DEMO else None

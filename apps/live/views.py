@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -73,6 +74,7 @@ def _page(request: HttpRequest) -> HttpResponse:
             "frame": frame.content,
             "environments": _switcher(grant, environments),
             "legend": list(rules.URGENCY),
+            "is_demo": settings.DEMO,
         }
         return render(request, "live/wall.html", context)
     if not request.user.is_authenticated:

@@ -26,13 +26,24 @@ class Command(BaseCommand):
         if not Environment.objects.exists():
             fleet.create_environment(options["environment"], actor=actor)
         if not User.objects.exists():
-            password = secrets.token_urlsafe(15)
+            password = kept_password() or secrets.token_urlsafe(15)
             accounts.create_user("operator", password=password, is_superuser=True, actor=actor)
             path = keep_credentials("operator", password)
             self.stdout.write(f"Log in as operator with the password {password}")
             self.stdout.write(f"(also in {path}, readable by you alone)")
         else:
             self.stdout.write(f"Log in with the password in {settings.VAR_DIR / 'credentials'}")
+
+
+def kept_password() -> str:
+    """The operator's, if `var/credentials` has one: of another database here, such as the demo's.
+
+    One file cannot tell two passwords apart.
+    """
+    path = Path(settings.VAR_DIR) / "credentials"
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [line.removeprefix("password: ") for line in lines if line.startswith("password: ")]
+    return found[0] if "username: operator" in lines and found else ""
 
 
 def keep_credentials(username: str, password: str) -> Path:
