@@ -152,7 +152,11 @@ class Connection:
             "streaming": self.poller.is_streaming,
             "polls": self.poller.polls,
             "refused": self.feed.refused(),
-            "reports": {"accepted": self.reporter.accepted, "dropped": self.reporter.dropped},
+            "reports": {
+                "accepted": self.reporter.accepted,
+                "dropped": self.reporter.dropped,
+                "last_dropped": self.reporter.last_dropped,
+            },
             "trouble": {
                 "poll": self.poller.trouble,
                 "stream": self.streamer.trouble,

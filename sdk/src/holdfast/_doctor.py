@@ -136,7 +136,8 @@ def _report_finding(transport: Transport) -> Finding:
     """Ask with a report that cannot be accepted: it shows the scope and leaves no trace."""
     status = transport.send_report(b"{}").status
     if status in {400, 422}:
-        return Finding("ok", "reports", "the token may send them")
+        text = "the token may send them; those refused: hf.stats()['policy']['reports']"
+        return Finding("ok", "reports", text)
     if status == 403:
         text = "the token lacks the scope reports:write; the wall will not show this service"
         return Finding("fail", "reports", text)

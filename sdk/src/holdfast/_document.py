@@ -103,7 +103,7 @@ def _envelope(whole: Any) -> dict[str, Any]:
         raise BadDocument("unsupported_schema", f"this SDK reads schema {SCHEMA}")
     if not (isinstance(meta.get("epoch"), str) and meta["epoch"]):
         raise BadDocument("bad_envelope", "meta.epoch must be text")
-    if type(meta.get("revision")) is not int or not 0 <= meta["revision"] < 2**63:
+    if type(meta.get("revision")) is not int or not 0 <= meta["revision"] < 2**53:
         raise BadDocument("bad_envelope", "meta.revision must be a whole number, 0 or more")
     return meta
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from holdfast import histogram
+from holdfast import _bounds, histogram
 from holdfast._feed import Feed
 from holdfast._pace import Backoff, Pace, retry_after
 from holdfast._poll import REFUSALS
@@ -27,6 +27,7 @@ MOST_REFUSED = 50
 MOST_BYTES = 1024 * 1024  # the server answers 413 beyond it
 _KEPT_EVENTS = 1_000  # while reports cannot be delivered; the oldest go first
 _DROPPED = frozenset({400, 413, 422})  # repeating it would be refused again
+_LONGEST_REASON = 300
 
 
 class Collector(Protocol):
@@ -85,7 +86,14 @@ class Reporter:
     """Send one report at a time; a lost answer repeats the same report under the same number.
 
     Counts go into a report once. It is kept until it is accepted or refused for good, so there is
-    never more than one, however long Holdfast is away; meanwhile the counters just grow.
+    never more than one, however long Holdfast is away; meanwhile the counters just grow. After one
+    that was refused for good comes a bare one: whatever is wrong with what was counted must not
+    keep it from saying which revision runs.
+
+    Attributes:
+        trouble: What is wrong with the last report, in a few words; None if nothing is.
+        accepted, dropped: Reports the server took, and those it refused for good.
+        last_dropped: When the last of those was, and why.
     """
 
     def __init__(
@@ -117,9 +125,12 @@ class Reporter:
         self._due_at = self._collected_at + pace.vary(pace.report_seconds)
         self._not_before = float("-inf")
         self._is_urgent = False
+        self._is_bare = False  # the report that waits
+        self._is_next_bare = False
         self.trouble: str | None = None
         self.accepted = 0
         self.dropped = 0
+        self.last_dropped: dict[str, Any] | None = None
 
     def acknowledge(self) -> None:
         """Report soon: a revision was applied or refused, or a breaker moved. Wake the thread."""
@@ -169,7 +180,7 @@ class Reporter:
         if 200 <= answer.status < 300:
             return self._accepted(answer)
         if answer.status in _DROPPED:
-            return self._dropped(answer.status)
+            return self._dropped(answer)
         if answer.status in REFUSALS:
             self._note(str(answer.status))
             return self._pace.vary(self._timing.refused_seconds)
@@ -179,15 +190,20 @@ class Reporter:
         self._pending = None
         self.accepted += 1
         self._backoff.reset()
-        self._note(None)
+        self._is_next_bare = False
+        if not self._is_bare:
+            self._note(None)
         self._pace.learn_report(_report_seconds(answer.body))
         return self._next()
 
-    def _dropped(self, status: int) -> float:
+    def _dropped(self, answer: Answer) -> float:
         self._pending = None
         self.dropped += 1
-        self._note(f"{status}, dropped")
-        return self._next()
+        why = _reason(answer.body)
+        self.last_dropped = {"at": utc(self._clock.wall()), "status": answer.status, "why": why}
+        self._note(f"{answer.status}, dropped: {why}" if why else f"{answer.status}, dropped")
+        self._is_next_bare = not self._is_bare
+        return self._timing.acknowledge_gap_seconds if self._is_next_bare else self._next()
 
     def _next(self) -> float:
         if len(self._events):
@@ -208,26 +224,37 @@ class Reporter:
             log.warning("holdfast: report not accepted (%s)", trouble)
 
     def _build(self, *, stopping: bool = False) -> bytes:
-        now = self._clock.monotonic()
-        window, self._collected_at = now - self._collected_at, now
-        collected = self._engine.collect()
-        self._events.extend(collected["events"])
+        self._is_bare = self._is_next_bare
         self._sequence += 1
         report: dict[str, Any] = {
-            **self._fixed_members(),
+            **_bounds.numbered(self._fixed_members()),
             "sequence": self._sequence,
-            "window_seconds": round(window, 3),
+            "window_seconds": 0.0,
             **_policy_members(self._feed),
-            "dependencies": collected["dependencies"],
-            "events": self._next_events(),
+            "dependencies": {},
+            "events": [],
         }
-        if (requests := self._requests.collect()) is not None:
-            report["requests"] = requests
-        if resources := self._resources.collect():
-            report["resources"] = resources
+        if not self._is_bare:
+            report |= self._counted_members()
         if stopping:
             report["stopping"] = True
         return self._fitting(report)
+
+    def _counted_members(self) -> dict[str, Any]:
+        now = self._clock.monotonic()
+        window, self._collected_at = now - self._collected_at, now
+        collected = self._engine.collect()
+        self._events.extend(_bounds.event(each) for each in collected["events"])
+        counted = {
+            "window_seconds": round(max(0.0, window), 3),
+            "dependencies": _bounds.counted(collected["dependencies"]),
+            "events": self._next_events(),
+        }
+        if (requests := self._requests.collect()) is not None:
+            counted["requests"] = _bounds.counted(requests)
+        if resources := self._resources.collect():
+            counted["resources"] = _bounds.counted(resources)
+        return counted
 
     def _fitting(self, report: dict[str, Any]) -> bytes:
         """The report, without its bulk if need be: what it acknowledges matters more."""
@@ -256,10 +283,10 @@ class Reporter:
 def _policy_members(feed: Feed) -> dict[str, Any]:
     applied = feed.applied
     return {
-        "epoch": None if applied is None else applied.epoch,
+        "epoch": None if applied is None else _bounds.epoch(applied.epoch),
         "applied_revision": None if applied is None else applied.revision,
         "applied_at": None if applied is None else utc(applied.applied_at),
-        "refused": feed.refused()[:MOST_REFUSED],
+        "refused": _bounds.numbered(feed.refused()[:MOST_REFUSED]),
     }
 
 
@@ -267,6 +294,24 @@ def utc(timestamp: float) -> str:
     """RFC 3339 text of a UTC timestamp, to the millisecond."""
     text = datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
+
+
+def _reason(body: bytes) -> str:
+    """What the server found wrong, as its problem details say."""
+    try:
+        problem = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return ""
+    if not isinstance(problem, Mapping):
+        return ""
+    found = [problem.get("detail"), *_texts(problem.get("errors"))]
+    return " ".join(text for text in found if isinstance(text, str))[:_LONGEST_REASON]
+
+
+def _texts(errors: object) -> list[Any]:
+    if not isinstance(errors, Mapping):
+        return []
+    return [text for texts in errors.values() if isinstance(texts, list) for text in texts]
 
 
 def _report_seconds(body: bytes) -> object:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 _TOKEN = re.compile(r"hf_[a-z0-9]{12}_[A-Za-z0-9]{43}")
+_SERVICE = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,78}[a-z0-9])?")
 _SELECTOR = slice(3, 15)  # the public half of a token: what the server looks it up by
 
 
@@ -128,4 +129,12 @@ def _token_problem(token: str) -> str | None:
 
 
 def _service_problem(service: str) -> str | None:
-    return None if service else "no service name (HOLDFAST_SERVICE)"
+    if not service:
+        return "no service name (HOLDFAST_SERVICE)"
+    if not _SERVICE.fullmatch(service):
+        # The server knows no such name: it would refuse every report.
+        return (
+            "the service name (HOLDFAST_SERVICE) must be 1-80 lower-case letters, digits, dots, "
+            "dashes or underscores"
+        )
+    return None

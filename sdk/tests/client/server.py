@@ -35,12 +35,13 @@ class Fault:
         kind: status, garbage, truncated_gzip, truncated_body, bomb, brotli, drip, hang, drop,
             redirect.
         status: For `status`.
-        headers: Sent with `status`.
+        headers, body: Sent with `status`.
     """
 
     kind: str
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b"{}"
 
 
 @dataclass
@@ -467,7 +468,7 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def do_status(self, fault: Fault) -> None:
-        self.reply(fault.status, fault.headers, b"{}")
+        self.reply(fault.status, fault.headers, fault.body)
 
     def do_garbage(self, fault: Fault) -> None:
         self.reply(200, self.world.hints, b"<html>gateway</html>")

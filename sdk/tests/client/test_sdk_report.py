@@ -7,7 +7,7 @@ import pytest
 
 from holdfast._feed import Feed
 from holdfast._pace import Pace
-from holdfast._report import Identity, Reporter, Requests
+from holdfast._report import Reporter, Requests
 from holdfast._resources import Resources
 from holdfast._settings import Timing
 from holdfast._transport import Transport
@@ -21,6 +21,7 @@ from sdk.tests.client.world import (
     document,
     encode,
     flag,
+    identity,
     received,
     settings,
 )
@@ -39,13 +40,7 @@ class World:
         self.transport = Transport(settings(server.url), "i", self.clock, timing)
         self.pace = Pace.before_contact(timing)
         self.reporter = Reporter(
-            Identity(
-                service="checkout",
-                instance="instance-1",
-                name="host:1",
-                sdk="holdfast-python/0.1.0",
-                started_at="2026-11-22T14:00:00Z",
-            ),
+            identity(),
             self.engine,
             self.requests,
             Resources(self.clock),
@@ -95,7 +90,7 @@ class TestContent:
         report = world.report()
 
         assert report["service"] == "checkout"
-        assert report["instance"] == "instance-1"
+        assert report["instance"] == identity().instance
         assert report["sequence"] == 1
         assert report["window_seconds"] == REPORT_SECONDS
         assert (report["epoch"], report["applied_revision"]) == (EPOCH, 812)
@@ -223,6 +218,45 @@ class TestDelivery:
 
         assert world.sequences() == [1, 2]
         assert world.reporter.dropped == 1
+
+    def test_after_a_refusal_a_bare_report_acknowledges_at_once_and_loses_no_count(
+        self, world: World
+    ) -> None:
+        world.server.report_faults = [Fault("status", 400)]
+        world.report()
+        world.apply(document(7))
+        world.engine.collected = {"dependencies": {"db": {"calls": 3}}, "events": [{"type": "x"}]}
+
+        world.wait_and_step(1.0)
+        world.report()
+
+        bare, full = world.server.reports[-2:]
+        assert (bare["applied_revision"], bare["dependencies"], bare["events"]) == (7, {}, [])
+        assert (full["dependencies"], full["events"]) == ({"db": {"calls": 3}}, [{"type": "x"}])
+        assert full["window_seconds"] == 11.0
+
+    def test_a_service_whose_reports_are_all_refused_still_acknowledges(self, world: World) -> None:
+        world.server.report_faults = [Fault("status", 400), None] * 5
+        for _ in range(10):
+            world.report()
+
+        assert (world.reporter.accepted, world.reporter.dropped) == (5, 5)
+        assert world.reporter.trouble == "400, dropped"
+
+    def test_what_was_refused_is_told_with_the_servers_reason(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        problem = {"detail": "Not what the contract says.", "errors": {"events[0].data": ["Big."]}}
+        world.server.report_faults = [Fault("status", 400, {}, encode(problem))]
+
+        world.report()
+
+        assert world.reporter.last_dropped == {
+            "at": "2027-01-15T08:00:10.000Z",
+            "status": 400,
+            "why": "Not what the contract says. Big.",
+        }
+        assert "400, dropped: Not what the contract says. Big." in caplog.text
 
     @pytest.mark.parametrize("status", [401, 403])
     def test_a_refused_key_keeps_the_report_for_a_minute(self, world: World, status: int) -> None:

@@ -477,6 +477,8 @@ class TestSettings:
             ("http://host", "", "s", "no token"),
             ("http://host", "hunter2", "s", "form"),
             ("http://host", TOKEN, "", "no service"),
+            ("http://host", TOKEN, "No Name", "lower-case"),
+            ("http://host", TOKEN, "x" * 81, "1-80"),
         ],
     )
     def test_what_is_missing_or_malformed_is_named_without_being_quoted(

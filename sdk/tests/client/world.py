@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from holdfast._document import Document, Received
+from holdfast._report import Identity
 from holdfast._settings import Settings, Timing
 from holdfast.clock import Clock
 
@@ -130,6 +131,16 @@ def iso(timestamp: float) -> str:
 
 def encode(body: object) -> bytes:
     return msgspec.json.encode(body)
+
+
+def identity() -> Identity:
+    return Identity(
+        service="checkout",
+        instance="7f8e8a1c-0000-4000-8000-000000000001",
+        name="host:1",
+        sdk="holdfast-python/0.1.0",
+        started_at="2026-11-22T14:00:00Z",
+    )
 
 
 def received(clock: Clock, server_time: float = SERVER_TIME) -> Received:
