@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 def explain(engine: Engine, dependency: Dependency) -> dict[str, Any]:
-    """Effective settings with source, revision and age, the override, and flags that cover it.
+    """Effective settings with their sources, the document they are of, overrides and flags.
 
-    `source` is "policy", "local" (environment variables, until a policy arrives) or "default".
-    `acts` is false for settings that are kept and do nothing in this version.
+    Once, for the document: `epoch`, `revision`, `published_at`, `age_seconds` since its receipt,
+    and as `origin` "server", "snapshot" (the disk; not yet confirmed) or "local defaults" (none).
+    For each setting: `source` is "policy", "local" (environment variables, until a policy arrives)
+    or "default". `acts` is false for settings that are kept and do nothing in this version.
     """
     now = engine.clock.monotonic()
     policy = dependency.plan.policy
@@ -33,6 +35,8 @@ def explain(engine: Engine, dependency: Dependency) -> dict[str, Any]:
         "dependency": dependency.name,
         "epoch": engine.document.epoch if engine.document else None,
         "revision": engine.document.revision if engine.document else None,
+        "published_at": engine.document.published_at if engine.document else None,
+        "origin": _origin(engine),
         "age_seconds": now - engine.received.monotonic if engine.received else None,
         "stale": dependency.shared.stale,
         "settings": settings,
@@ -41,6 +45,12 @@ def explain(engine: Engine, dependency: Dependency) -> dict[str, Any]:
         "flags": [flag.key for flag in dependency.degrading],
         "degraded": dependency.engaged_flag(now) is not None,
     }
+
+
+def _origin(engine: Engine) -> str:
+    if engine.received is None:
+        return "local defaults"
+    return "snapshot" if engine.received.is_from_disk else "server"
 
 
 def _override(dependency: Dependency, now: float) -> dict[str, Any] | None:

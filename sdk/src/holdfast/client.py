@@ -292,8 +292,16 @@ class Holdfast:
         return self._engine.dependency(name)
 
     def explain(self, name: str) -> dict[str, Any]:
-        """Each effective value of a dependency with where it came from."""
-        return self._engine.explain(name)
+        """Each effective value of a dependency with where it came from.
+
+        Beside them, once: `epoch`, `revision`, `published_at` and `origin` of the policy ("server",
+        "snapshot" or "local defaults"), and as `age_seconds` how long since it was confirmed.
+        """
+        explained = self._engine.explain(name)
+        connection = self._connection
+        if connection is not None and connection.feed.applied is not None:
+            explained["age_seconds"] = round(connection.feed.silence, 3)
+        return explained
 
     def stats(self) -> dict[str, Any]:
         """Totals since the process started, and how it stands with the policy."""

@@ -550,7 +550,32 @@ class TestFacade:
         client.start(wait=10.0)
 
         assert client.dependency("db").breaker.override == "force_open"
-        assert client.explain("db")
+        assert client.explain("db")["override"]["mode"] == "force_open"
+
+    def test_explain_says_of_which_policy_and_how_old_also_when_it_is_from_the_disk(
+        self, server: PolicyServer, make: Make
+    ) -> None:
+        server.publish(document(5, dependencies={"db": {"retry": {"attempts": 2}}}))
+        clock = FakeClock()
+        before = make(url="", clock=clock).explain("db")
+        first = make(clock=clock)
+        first.start(wait=10.0)
+        confirmed = first.explain("db")
+        first.close()
+        server.kill()
+        clock.advance(90.0)
+
+        second = make(clock=clock)
+        second.start()
+        restored = second.explain("db")
+
+        members = ("origin", "revision", "published_at", "age_seconds")
+        published_at = "2026-11-22T14:03:07Z"
+        assert [before[name] for name in members] == ["local defaults", None, None, None]
+        assert [confirmed[name] for name in members] == ["server", 5, published_at, 0.0]
+        assert [restored[name] for name in members] == ["snapshot", 5, published_at, 90.0]
+        assert restored["settings"]["retry.attempts"]["source"] == "policy"
+        assert restored["settings"]["retry.base_seconds"]["source"] == "default"
 
     def test_the_flag_in_force_tells_who_and_why(self, server: PolicyServer, make: Make) -> None:
         server.publish(document(1, flags=READ_ONLY))
