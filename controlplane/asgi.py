@@ -19,6 +19,8 @@ from servestatic import ServeStaticASGI  # noqa: E402
 
 from apps.core import bus, loops  # noqa: E402
 from apps.core.bodies import BoundedBodies  # noqa: E402
+from apps.deadletters.gate import PATH as CLAIMS_PATH  # noqa: E402
+from apps.deadletters.gate import ClaimsGate, waiters  # noqa: E402
 from apps.delivery import state as delivery  # noqa: E402
 from apps.delivery.streams import PATH as STREAM_PATH  # noqa: E402
 from apps.delivery.streams import Streams  # noqa: E402
@@ -42,6 +44,7 @@ class Application:
         self.http = BoundedBodies(files, most=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         self.streams = Streams()
         self.reports = ReportsGate(self.http, delivery.get().bearer_of)
+        self.claims = ClaimsGate(self.http, delivery.get().bearer_of)
         self.background: EmbeddedCelery | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -58,6 +61,8 @@ class Application:
                 await self.streams(scope, receive, send)
         elif REPORTS_PATH.match(scope["path"]):
             await self.reports(scope, receive, send)
+        elif CLAIMS_PATH.match(scope["path"]):
+            await self.claims(scope, receive, send)
         else:
             await self.http(scope, receive, send)
 
@@ -76,13 +81,18 @@ class Application:
     async def start(self) -> None:
         bus.get().attach(asyncio.get_running_loop())
         self.streams.start()
+        waiters.open()
         loops.start_all()
         if settings.EMBEDDED:
             self.background = EmbeddedCelery(celery_app)
             await asyncio.to_thread(self.background.start)
 
     async def drain(self) -> None:
-        """Say goodbye to every stream, so that clients leave before the server does."""
+        """Say goodbye to every stream, so that clients leave before the server does.
+
+        Workers that wait for dead letters are answered.
+        """
+        waiters.drain()
         await self.streams.drain()
 
     async def stop(self) -> None:

@@ -1,6 +1,6 @@
 """How many letters wait, since when, and why they came."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +9,7 @@ from django.db.models.functions import TruncHour
 
 from apps.core import clock
 from apps.deadletters import rules
-from apps.deadletters.models import DeadLetter
+from apps.deadletters.models import DeadLetter, Redrive, RedriveItem
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,14 @@ def causes(environment_ids: frozenset[int], *, hours: int = 24, most: int = 10) 
         counts.setdefault(row["error_class"], [0] * hours)[min(hour, hours - 1)] = row["count"]
     found = [Cause(name, sum(numbers), numbers) for name, numbers in counts.items()]
     return sorted(found, key=lambda cause: (-cause.total, cause.error_class))[:most]
+
+
+def with_work(environment_ids: Iterable[int]) -> set[tuple[int, str]]:
+    """Environments and services with letters that could be handed out now; one query."""
+    waiting = RedriveItem.objects.filter(
+        state=RedriveItem.State.PENDING,
+        redrive__state=Redrive.State.RUNNING,
+        redrive__environment__in=environment_ids,
+    )
+    found = waiting.values_list("redrive__environment", "service__slug").distinct()
+    return {(environment_id, service) for environment_id, service in found}
