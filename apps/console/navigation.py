@@ -13,6 +13,14 @@ from django.utils.translation import gettext_lazy as _
 SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
     (_("Degradation"), [(_("Flags"), "toggle_on", "degradation.Flag")]),
     (
+        _("Dead letters"),
+        [
+            (_("Inbox"), "inbox", "deadletters.Group"),
+            (_("Letters"), "mail", "deadletters.DeadLetter"),
+            (_("Redrives"), "replay", "deadletters.Redrive"),
+        ],
+    ),
+    (
         _("Policies"),
         [
             (_("Overrides"), "front_hand", "policies.Override"),

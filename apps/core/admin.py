@@ -1,6 +1,6 @@
 """The base of every admin page: look at everything, change through the services."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, cast
@@ -154,7 +154,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
     change_list_template = "console/list.html"
     list_per_page = 50
     show_full_result_count = False
-    actions = None
+    actions: Sequence[Any] | None = None
 
     # -- what may be seen ------------------------------------------------------------------------
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:

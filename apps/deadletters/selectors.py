@@ -53,6 +53,13 @@ class Cause:
     total: int
     by_hour: Sequence[int]  # oldest first
 
+    @property
+    def bars(self) -> list[dict[str, float]]:
+        """The hours as bars of a chart 20 units high."""
+        most = max(self.by_hour)
+        heights = [round(20 * number / most, 1) for number in self.by_hour]
+        return [{"top": 20 - height, "height": height} for height in heights]
+
 
 def causes(environment_ids: frozenset[int], *, hours: int = 24, most: int = 10) -> list[Cause]:
     """Why letters of the last `hours` came, this hour included, most frequent first; one query."""
