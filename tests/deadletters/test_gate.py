@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
 
 from apps.deadletters import gate
 from apps.deadletters.gate import PATH, ClaimsGate, Waiters
+from apps.fleet.models import Service
 from tests import make
 
 EMPTY, FULL = b'{"items":[]}', b'{"items":[{"id":1}]}'
@@ -152,8 +155,12 @@ class TestWaiting:
 
 @pytest.mark.django_db(transaction=True)
 class TestLook:
-    async def test_work_without_news_is_found(self, waiters: Waiters) -> None:
-        service = await sync_to_async(make.service)(slug="checkout")
+    @pytest.fixture
+    async def service(self) -> AsyncIterator[Service]:
+        yield await sync_to_async(make.service)(slug="checkout")
+        await sync_to_async(connections.close_all)()  # of the thread that did the database's work
+
+    async def test_work_without_news_is_found(self, waiters: Waiters, service: Service) -> None:
         letters = await sync_to_async(make.letters)(service)
         django = Django([(200, EMPTY), (200, FULL)])
         client = Client(django, bearer=Bearer(service.environment_id))
@@ -164,8 +171,7 @@ class TestLook:
 
         assert await client.answer() == (200, FULL)
 
-    async def test_without_work_nobody_is_woken(self, waiters: Waiters) -> None:
-        service = await sync_to_async(make.service)(slug="checkout")
+    async def test_without_work_nobody_is_woken(self, waiters: Waiters, service: Service) -> None:
         django = Django([(200, EMPTY)])
         client = Client(django, wait=0.1, bearer=Bearer(service.environment_id))
         await django.asked.wait()
