@@ -46,6 +46,7 @@ class _Batch:
     service: Service
     instance_id: UUID | None
     groups: dict[str, int]  # keys, by fingerprint
+    known: dict[str, DeadLetter]  # by dedup_key, locked
     letters: Counter[int] = field(default_factory=Counter)
     unresolved: Counter[int] = field(default_factory=Counter)
     seen: dict[int, tuple[datetime, datetime]] = field(default_factory=dict)
@@ -70,8 +71,8 @@ def capture(
     good = [item for item in items if isinstance(item, Item)]
     # Locks are taken in one order, so that two batches may wait for each other, but in no circle:
     # groups by fingerprint, letters there are by primary key, new ones by dedup_key.
-    batch = _Batch(service, instance_id, _groups(service, good))
-    _lock_known(service, good)
+    groups = _groups(service, good)
+    batch = _Batch(service, instance_id, groups, _known(service, {_key(item) for item in good}))
     found = {
         index: _capture(batch, item)
         for index, item in sorted(enumerate(items), key=lambda each: (_key(each[1]), each[0]))
@@ -118,33 +119,31 @@ def _new_group(service: Service, fingerprint: str, item: Item) -> Group:
     )
 
 
-def _lock_known(service: Service, items: list[Item]) -> None:
-    keys = {item.dedup_key for item in items}
-    known = DeadLetter.objects.filter(service=service, dedup_key__in=keys)
-    list(known.order_by("pk").select_for_update().values_list("pk", flat=True))
+def _known(service: Service, keys: set[str]) -> dict[str, DeadLetter]:
+    letters = DeadLetter.objects.filter(service=service, dedup_key__in=keys)
+    return {letter.dedup_key: letter for letter in writing.locked(letters)}
 
 
 def _capture(batch: _Batch, item: Item | Errors) -> Captured:
     if not isinstance(item, Item):
         return Captured("invalid", errors=item)
     try:
-        with transaction.atomic():  # a savepoint: what fails in it takes nothing else with it
-            return _create_or_add(batch, item)
+        return _create_or_add(batch, item)
     except (DataError, OverflowError, UnicodeEncodeError) as error:
         log.warning("dead_letter.refused", service_id=batch.service.pk, error=type(error).__name__)
         return Captured("invalid", errors={"item": [_("The database cannot hold this.")]})
 
 
 def _create_or_add(batch: _Batch, item: Item) -> Captured:
-    mine = DeadLetter.objects.filter(service=batch.service, dedup_key=item.dedup_key)
-    if not (found := writing.locked(mine)):
+    if item.dedup_key not in batch.known:
         try:
-            with transaction.atomic():
+            with transaction.atomic():  # a savepoint: what fails in it takes nothing with it
                 return _create(batch, item)
         except IntegrityError:  # somebody else's batch was first
-            if not (found := writing.locked(mine)):
+            batch.known |= _known(batch.service, {item.dedup_key})
+            if item.dedup_key not in batch.known:
                 raise
-    return _add(batch, found[0], item)
+    return _add(batch, batch.known[item.dedup_key], item)
 
 
 def _create(batch: _Batch, item: Item) -> Captured:
@@ -160,6 +159,7 @@ def _create(batch: _Batch, item: Item) -> Captured:
         status_changed_at=now,
         **_payload(batch, item),
     )
+    batch.known[letter.dedup_key] = letter
     batch.letters[letter.group_id] += 1
     batch.unresolved[letter.group_id] += 1
     batch.see(letter)
@@ -180,7 +180,8 @@ def _add(batch: _Batch, letter: DeadLetter, item: Item) -> Captured:
     was_in, was_open = letter.group_id, letter.is_unresolved
     if item.last_failed_at > letter.last_failed_at:
         changes |= _payload(batch, item) | _reopened(letter)
-    DeadLetter.objects.filter(pk=letter.pk).update(**changes)
+    with transaction.atomic():
+        DeadLetter.objects.filter(pk=letter.pk).update(**changes)
     for name, value in changes.items():
         setattr(letter, name, value)
     batch.letters[was_in] -= 1
