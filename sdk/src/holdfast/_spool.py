@@ -81,6 +81,7 @@ class Spool:
         self._active: _Active | None = None
         self._sealed: dict[Path, int] = {}  # size by path, oldest first
         self._made = 0
+        self._is_closed = False
         self._foreign_bytes = 0  # of other processes, when last looked at
         self.is_unsynced = False
 
@@ -158,11 +159,13 @@ class Spool:
     def adopt(self, is_ours: "Label") -> int:
         """Take over what dead processes left, if `is_ours` says so of their label.
 
+        Nothing once it is closed: it would take back what it has just let go of.
+
         Returns:
             How many segments were taken over.
         """
         with self._lock:
-            if not self.root.is_dir():
+            if self._is_closed or not self.root.is_dir():
                 return 0
             adopted = sum(self._adopt(each, is_ours) for each in self._others())
             self._foreign_bytes = sum(_size_of(each) for each in self._others())
@@ -185,6 +188,7 @@ class Spool:
         Args:
             in_child: After a fork, when the records and the lock are the parent's.
         """
+        self._is_closed = True
         with contextlib.nullcontext() if in_child else self._lock:  # held by a thread long gone
             if self._active is not None:
                 os.close(self._active.descriptor)

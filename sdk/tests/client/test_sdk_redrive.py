@@ -232,7 +232,7 @@ class TestDeath:
             entered.set()
             leave.wait(10)
 
-        with client(server, tmp_path) as hf:
+        with client(server, tmp_path, close_seconds=20.0) as hf:
             hf.redrives("charge")(charge)
             server.desk.offer(1, "charge", {})
             entered.wait(10)

@@ -234,3 +234,14 @@ class TestAdoption:
         die(closed)
         spool.adopt(anybody)
         assert drained(spool) == [b"after the end"]
+
+
+def test_what_is_closed_takes_nothing_back_from_those_it_was_left_to(tmp_path: Path) -> None:
+    """A thread that outlives the end of its client may still look for what others left."""
+    first, second = Spool(tmp_path), Spool(tmp_path)
+    first.append(b"record")
+    first.close()
+
+    assert first.adopt(anybody) == 0
+    assert second.adopt(anybody) == 1
+    assert drained(second) == [b"record"]
