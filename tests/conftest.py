@@ -45,6 +45,6 @@ def flush_past_the_audit_triggers() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def count_refusals_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Databases that are rolled back give the next test's people the same ids."""
-    from apps.audit import denials
+    from apps.audit import bounds
 
-    monkeypatch.setattr(denials, "bounds", denials.Bounds())
+    monkeypatch.setattr(bounds, "current", bounds.Bounds())

@@ -99,6 +99,7 @@ class TokenView(APIView):
     """GET /api/v1/tokens/{id} → 200; 403, 404."""
 
     permission_classes = [requires("tokens:write")]
+    representation = TokenOut
 
     @extend_schema(responses=TokenOut)
     def get(self, request: Request, token_id: int) -> Response:
@@ -111,6 +112,7 @@ class TokenEndView(APIView):
     """POST /api/v1/tokens/{id}/end → 200 token; 400, 403, 404, 409 already revoked."""
 
     permission_classes = [requires("tokens:write")]
+    representation = TokenOut
 
     @extend_schema(request=RevokeIn, responses=TokenOut)
     def post(self, request: Request, token_id: int) -> Response:

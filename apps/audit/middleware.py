@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
-from apps.audit import denials
+from apps.audit import services
 from apps.core.admin import actor_of
 
 
@@ -21,4 +21,9 @@ class RecordDenials:
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
         if isinstance(exception, PermissionDenied) and request.user.is_authenticated:
             action = f"{request.method} {request.path}"
-            denials.record(actor_of(request), action, str(exception))
+            services.note_denial(
+                actor_of(request),
+                action,
+                str(exception),
+                environment_id=getattr(exception, "environment_id", None),  # of a Refused
+            )

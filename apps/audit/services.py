@@ -1,18 +1,22 @@
 """Writing to the audit log. `record` is called last inside every change's transaction."""
 
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+import structlog
 from django.db import connection, transaction
 from django.db.models import F
 
-from apps.audit import rules
+from apps.audit import bounds, rules
 from apps.audit.models import Chain, Entry
 from apps.core import clock
 from apps.core.actor import Actor
+
+log = structlog.get_logger(__name__)
 
 
 class Audited(Protocol):
@@ -82,8 +86,20 @@ def _content(change: Change, reason: str, revision: int | None) -> dict[str, Any
     }
 
 
-def record_denial(action: str, *, actor: Actor, environment_id: int | None, detail: str) -> Entry:
-    """Append what was refused, in a transaction of its own: the refused change is rolled back."""
+def note_denial(
+    actor: Actor, action: str, detail: str, *, environment_id: int | None = None
+) -> None:
+    """Append what was refused, in a transaction of its own: the refused change is rolled back.
+
+    To the chain of the environment it was about; of the actor's only one, where that is not
+    known; else to the system's. Of an actor that is refused again and again the rest of a minute
+    is only logged.
+    """
+    if not bounds.current.take(actor, time.monotonic()):
+        log.warning("denial.not_audited", actor_kind=actor.kind, actor_id=actor.id)
+        return
+    if environment_id is None and len(actor.environment_ids) == 1:
+        environment_id = actor.environment_id
     action = action.replace("\0", "\ufffd")  # of an address; no column can hold it
     content = {
         "action": action[:60],
@@ -97,7 +113,7 @@ def record_denial(action: str, *, actor: Actor, environment_id: int | None, deta
         "after": None,
     }
     with transaction.atomic():
-        return _append(environment_id, [content], actor)[0]
+        _append(environment_id, [content], actor)
 
 
 def _append(

@@ -15,13 +15,15 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.utils import display_for_label
 
 from apps.core.actor import Actor
-from apps.core.errors import DomainError, Stale
-from apps.core.forms import add_to_form
+from apps.core.db import Versioned, visible_to
+from apps.core.errors import DomainError, Refused, Stale
+from apps.core.forms import add_to_form, places_in, places_of
 
 SECRETS = frozenset({"password", "verifier"})  # comparisons would tell them letter by letter
 # What an address may ask of a column. Not patterns, which SQLite runs in our own process.
@@ -96,7 +98,11 @@ class Badge(tuple[str, str]):
 class GuardedForm(forms.Form):
     """A form whose change is made by a service; `version` is what the person looked at."""
 
-    version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+    version = forms.IntegerField(
+        widget=forms.HiddenInput,
+        required=False,
+        error_messages={"required": _("This page is incomplete. Open it again.")},
+    )
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
     def _page(self, request: HttpRequest, change: Change, row: Any) -> HttpResponse:
         actor = actor_of(request, self.environment_of(row) if row is not None else None)
         if row is not None and not actor.may(change.scope):
-            raise PermissionDenied(change.scope)
+            raise Refused(change.scope, self.environment_of(row))
         form = self._form(request, change, row)
         if request.method == "POST" and form.is_valid():
             values = {key: value for key, value in form.cleaned_data.items() if key != "version"}
@@ -281,17 +287,19 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
                 row, actor=actor, version=form.cleaned_data.get("version"), values=values
             )
         environment = values.get("environment")
-        actor = actor_of(request, environment.pk if environment is not None else None)
+        environment_id = environment.pk if environment is not None else None
+        actor = actor_of(request, environment_id)
         if not actor.may(change.scope):
-            raise PermissionDenied(change.scope)
+            raise Refused(change.scope, environment_id)
         return change.apply(actor=actor, values=values)
 
     def _form(self, request: HttpRequest, change: Change, row: Any) -> GuardedForm:
         initial = dict(change.initial(row)) if row is not None else {}
         initial["version"] = getattr(row, "version", None)
         if row is None:
-            initial |= _places_in(request, change.form)
+            initial |= places_in(request.GET, change.form)
         form = change.form(request.POST if request.method == "POST" else None, initial=initial)
+        form.fields["version"].required = isinstance(row, Versioned)  # or it would be overwritten
         for field in form.fields.values():
             if isinstance(field, forms.ModelChoiceField) and field.queryset is not None:
                 field.queryset = visible_to(field.queryset, actor_of(request))
@@ -384,34 +392,5 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
 
 def _facts(change: Change, row: Any, actor: Actor, form: forms.Form) -> list[tuple[Any, Any]]:
     if row is None:
-        return change.preview(actor, _places_of(form)) if change.preview else []
+        return change.preview(actor, places_of(form)) if change.preview else []
     return change.facts(row, actor) if change.facts else []
-
-
-def _places_of(form: forms.Form) -> dict[str, Any]:
-    """The rows chosen in a form that need not be valid yet; None where there is none."""
-    found: dict[str, Any] = {}
-    for name, field in form.fields.items():
-        if isinstance(field, forms.ModelChoiceField):
-            try:
-                found[name] = field.to_python(form[name].value())
-            except forms.ValidationError:
-                found[name] = None
-    return found
-
-
-def _places_in(request: HttpRequest, form: type[forms.Form]) -> dict[str, str]:
-    """What an address may fill in: where, never what. People follow links others sent them."""
-    return {
-        name: request.GET[name]
-        for name, field in form.base_fields.items()
-        if isinstance(field, forms.ModelChoiceField) and name in request.GET
-    }
-
-
-def visible_to(rows: models.QuerySet[Any], actor: Actor) -> models.QuerySet[Any]:
-    """The rows the actor may see; all of them where the table belongs to no environment."""
-    if not hasattr(rows, "visible_to"):
-        return rows
-    seen: models.QuerySet[Any] = rows.visible_to(actor)
-    return seen

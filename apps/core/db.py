@@ -36,6 +36,14 @@ def get_visible(rows: models.Manager[M] | models.QuerySet[M], *, actor: Actor, *
     return row
 
 
+def visible_to(rows: models.QuerySet[Any], actor: Actor) -> models.QuerySet[Any]:
+    """The rows the actor may see; all of them where the table belongs to no environment."""
+    if not hasattr(rows, "visible_to"):
+        return rows
+    seen: models.QuerySet[Any] = rows.visible_to(actor)
+    return seen
+
+
 def check_version(row: Versioned, version: int | None) -> None:
     """Raises Stale if the caller looked at another version; None: whatever it is now.
 

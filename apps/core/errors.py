@@ -6,6 +6,7 @@ Services raise these; `core.problems` turns them into RFC 9457 answers, the admi
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.utils.translation import gettext_lazy as _
 
 
@@ -38,6 +39,14 @@ class Forbidden(DomainError):
     code = "forbidden"
     status = 403
     title = _("Not allowed")
+
+
+class Refused(PermissionDenied):
+    """Forbidden, of a page of the console; in no environment where it is about none."""
+
+    def __init__(self, scope: str, environment_id: int | None) -> None:
+        super().__init__(scope)
+        self.environment_id = environment_id
 
 
 class NotFound(DomainError):

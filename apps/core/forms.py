@@ -1,5 +1,6 @@
 """Fields that several pages of the console share, and refusals as their errors."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -101,6 +102,27 @@ class NamedChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic 
 
     def label_from_instance(self, obj: Any) -> str:
         return f"{obj.environment} · {obj}"
+
+
+def places_in(query: Mapping[str, str], form: type[forms.Form]) -> dict[str, str]:
+    """What an address may fill in: where, never what. People follow links others sent them."""
+    return {
+        name: query[name]
+        for name, field in form.base_fields.items()
+        if isinstance(field, forms.ModelChoiceField) and name in query
+    }
+
+
+def places_of(form: forms.Form) -> dict[str, Any]:
+    """The rows chosen in a form that need not be valid yet; None where there is none."""
+    found: dict[str, Any] = {}
+    for name, field in form.fields.items():
+        if isinstance(field, forms.ModelChoiceField):
+            try:
+                found[name] = field.to_python(form[name].value())
+            except forms.ValidationError:
+                found[name] = None
+    return found
 
 
 def add_to_form(form: forms.Form, error: DomainError) -> None:

@@ -139,7 +139,9 @@ class TestPeople:
         )
         row.refresh_from_db()
         changed = row.role
-        gone = client.post(reverse("admin:accounts_membership_withdraw", args=[row.pk]), {})
+        gone = client.post(
+            reverse("admin:accounts_membership_withdraw", args=[row.pk]), {"version": row.version}
+        )
 
         assert changed == "administrator"
         assert gone["Location"] == reverse("admin:accounts_membership_changelist")

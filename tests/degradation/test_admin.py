@@ -35,6 +35,16 @@ class TestFlagPages:
         assert Entry.objects.get().action == "flag.engaged"
         assert not LogEntry.objects.exists()
 
+    def test_a_post_that_does_not_say_what_was_looked_at_changes_nothing(self) -> None:
+        flag = make.flag(key="read-only")
+        values = {"lease": "900", "reason": "failing over"}
+
+        answer = make.browser().post(page(flag, "engage"), values)
+
+        assert answer.status_code == 422
+        assert "This page is incomplete" in answer.content.decode()
+        assert not Flag.objects.get().enabled
+
     def test_confirm_page_says_what_it_hits(self) -> None:
         flag = make.flag()
         service = make.service(flag.environment)
