@@ -11,11 +11,18 @@ _SECRET = re.compile(r"(hf_[a-z0-9]{12}_)[A-Za-z0-9]{43}")
 
 
 def mask_tokens(_logger: Any, _method: str, event: Any) -> Any:
-    """Replace the secret of every token in a line's texts."""
-    return {
-        name: _SECRET.sub(r"\1…", value) if isinstance(value, str) else value
-        for name, value in event.items()
-    }
+    """Replace the secret of every token in a line's texts, however deep they are."""
+    return {name: _masked(value) for name, value in event.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SECRET.sub(r"\1…", value) if "hf_" in value else value
+    if isinstance(value, dict):
+        return {_masked(name): _masked(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(each) for each in value]
+    return value
 
 
 _SHARED: list[Any] = [

@@ -194,6 +194,7 @@ def grant_role(
     Raises:
         NotFound, RuleBroken: no such person; no such role.
         Stale: somebody changed the role after `version`; nothing is written.
+        Conflict: somebody gave them their first role there in this very moment.
     """
     user = _user(user_id)
     if role not in rules.ROLE_SCOPES:
@@ -201,7 +202,7 @@ def grant_role(
     membership = Membership.objects.filter(user=user, environment_id=environment_id).first()
     before = membership.as_audited() if membership else None
     if membership is None:
-        membership = Membership.objects.create(user=user, environment_id=environment_id, role=role)
+        membership = _create_membership(user, environment_id, role)
     else:
         swap(membership, version=version, role=role)
     audit.record(
@@ -213,6 +214,15 @@ def grant_role(
         after=membership.as_audited(),
     )
     return membership
+
+
+def _create_membership(user: User, environment_id: int, role: str) -> Membership:
+    try:
+        with transaction.atomic():
+            return Membership.objects.create(user=user, environment_id=environment_id, role=role)
+    except IntegrityError as error:
+        text = _("Somebody gave this person a role here in this very moment. Look again.")
+        raise Conflict(text, code="exists") from error
 
 
 @transaction.atomic

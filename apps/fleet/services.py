@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from apps.audit import services as audit
 from apps.core import bus
 from apps.core.actor import Actor
-from apps.core.db import get_visible, swap
+from apps.core.db import check_version, get_visible, swap
 from apps.core.errors import Conflict, Forbidden, RuleBroken
 from apps.fleet.models import NAME, SLUG, Dependency, Environment, Instance, Service, Usage
 
@@ -134,9 +134,12 @@ def discover_service(slug: str, *, actor: Actor) -> Service:
         return service
     if known.count() >= MAX_SERVICES:
         raise Conflict(_("There are too many services already."), code="too_many_services")
-    return _create(
-        Service, "service.discovered", actor, environment_id=actor.environment_id, slug=slug
-    )
+    try:
+        return _create(
+            Service, "service.discovered", actor, environment_id=actor.environment_id, slug=slug
+        )
+    except Conflict:  # another report named it in this very moment
+        return known.get(slug=slug)
 
 
 def introduce(instances: Iterable[Instance]) -> None:
@@ -190,6 +193,10 @@ def _create(model: type[N], action: str, actor: Actor, **values: Any) -> N:
 
 
 def _update(row: N, action: str, version: int | None, actor: Actor, changes: dict[str, str]) -> N:
+    """Values that are there already change nothing: no version, no audit entry."""
+    check_version(row, version)
+    if all(getattr(row, name) == value for name, value in changes.items()):
+        return row  # nothing would be different
     before = row.as_audited()
     swap(row, version=version, **changes)
     _tell(row, action, actor, before=before)

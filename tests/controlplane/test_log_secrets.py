@@ -42,6 +42,16 @@ class TestTokens:
         assert "request_started" in text
         assert SECRET not in text
 
+    def test_values_within_values_are_masked(self, log_format: str) -> None:
+        event = logging.LogRecord("a.logger", logging.INFO, __file__, 1, "", None, None)
+        event.msg = {"event": "it_failed", "told": {"headers": [("authorization", TOKEN)]}}
+        event.__dict__ |= {"_logger": None, "_name": "info"}
+
+        text = line(log_format, event)
+
+        assert "hf_abcdefghijkl_" in text
+        assert SECRET not in text
+
     def test_a_traceback_is_masked(self, log_format: str) -> None:
         try:
             raise ValueError(f"no such token: {TOKEN}")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 
 from apps.accounts import rules, services
 from apps.core import clock
@@ -30,6 +31,7 @@ class Command(BaseCommand):
             texts = [f"{field}: {' '.join(found)}" for field, found in problems.items()]
             raise CommandError(" ".join([str(error), *texts])) from error
 
+    @transaction.atomic  # a token that is refused leaves no environment and no service behind
     def _create(self, options: dict[str, Any]) -> str:
         environment = Environment.objects.filter(slug=options["environment"]).first()
         if environment is None:
