@@ -3,7 +3,7 @@
 import os
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import beat_init, setup_logging, worker_init
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
@@ -38,3 +38,15 @@ for entry in app.conf.beat_schedule.values():
 @setup_logging.connect
 def _keep_our_logging(**kwargs: object) -> None:
     """Celery configures logging unless somebody listens here; Django already did."""
+
+
+@worker_init.connect
+@beat_init.connect
+def _refuse_what_is_half_set(**kwargs: object) -> None:
+    """Worker and beat end at once where the web server would not start: Celery runs Django's
+    checks and looks at none. SystemExit, because it logs any other error and goes on.
+    """
+    from controlplane.checks import deployment  # settings are read with it
+
+    if errors := deployment(None):
+        raise SystemExit("\n".join(map(str, errors)))

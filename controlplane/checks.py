@@ -7,7 +7,7 @@ from django.core.checks import CheckMessage, Error
 
 
 def deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Errors `holdfast.E001` to `E005`: settings that cannot work."""
+    """Errors `holdfast.E001` to `E006`: settings that cannot work."""
     found: list[CheckMessage] = []
     if settings.REDIS_URL and settings.ON_SQLITE:
         found.append(
@@ -49,6 +49,14 @@ def deployment(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 "HEALTH_CHECK_INTERVAL is under a second, or HEALTH_ALERT_THRESHOLD is no share.",
                 hint="The interval is in milliseconds, such as 30000; the threshold from 0 to 1.",
                 id="holdfast.E005",
+            )
+        )
+    if not settings.EMBEDDED and settings.CELERY_BROKER_URL.startswith("memory:"):
+        found.append(
+            Error(
+                "The Celery broker is this process's own memory, which no worker can reach.",
+                hint="Unset CELERY_BROKER_URL, so that REDIS_URL or RABBITMQ_URL is the broker.",
+                id="holdfast.E006",
             )
         )
     return found

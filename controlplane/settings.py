@@ -5,13 +5,16 @@ Which mode runs is decided here and nowhere else: with neither `REDIS_URL` nor a
 Anything in between is refused by `controlplane.checks`.
 """
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import environ
 import structlog
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from controlplane import database, logs
@@ -35,13 +38,26 @@ def _secret_key() -> str:
         return configured
     path = VAR_DIR / "secret-key"
     _make_var_dir()
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    with os.fdopen(handle, "w") as file:
-        file.write(key := secrets.token_urlsafe(50))
+    if not path.exists():
+        _keep_new_key(path)
+    key = path.read_text().strip()
+    if not key:
+        raise ImproperlyConfigured(f"{path} is empty: remove it, and a new key is made.")
     return key
+
+
+def _keep_new_key(path: Path) -> None:
+    """Whole or not at all, whatever happens meanwhile; of several processes the first one's."""
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix="secret-key-")  # mode 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(50))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
 
 
 # --- Mode ---------------------------------------------------------------------------------------
