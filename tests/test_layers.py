@@ -127,7 +127,8 @@ class TestApps:
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and re.fullmatch(r"[a-z]+\.[A-Z]\w+", node.value)
-            and LEVEL.get(node.value.split(".")[0], -1) > LEVEL[app_of(path)]
+            and node.value.split(".")[0] != app_of(path)
+            and LEVEL.get(node.value.split(".")[0], -1) >= LEVEL[app_of(path)]
         ]
 
         assert wrong == []

@@ -38,7 +38,8 @@ class TestWithinAProcess:
 
         delays = [await after_silence(loop, bus_of(loop)) for _ in range(20)]
 
-        assert sorted(delays)[len(delays) // 2] < 0.05
+        assert sorted(delays)[17] < 0.05  # 18 of 20: a busy machine may hold up one or two
+        assert max(delays) < 1.0
 
     async def test_callbacks_run_in_the_loops_thread(self) -> None:
         bus = bus_of(asyncio.get_running_loop())
