@@ -55,7 +55,8 @@ class Application:
         scope = {**scope, "headers": headers}
         send = send if scope["type"] == "websocket" else completed(send, request_id)
         if scope["type"] == "websocket":
-            await websockets(scope, receive, send)
+            with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+                await websockets(scope, receive, send)
         elif STREAM_PATH.match(scope["path"]):
             with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
                 await self.streams(scope, receive, send)

@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 from urllib.parse import parse_qs
 
+import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from apps.live import frames, selectors
 from apps.live.selectors import Grant
+
+log = structlog.get_logger(__name__)
 
 UNASKED = 1008  # close code: the wall is looked at, and not spoken to
 NO_LEAVE = 4403  # close code: this session or token may not look any more; do not come back
@@ -34,6 +37,7 @@ class Wall(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no t
         self.viewer = frames.Viewer(grant)
         self.feed.join(self.viewer)
         self.sending = asyncio.create_task(self._send_frames())
+        log.info("wall.opened", **self.viewer.grant.as_logged)
 
     async def disconnect(self, code: int) -> None:
         if self.feed is None:
@@ -42,6 +46,7 @@ class Wall(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no t
         with contextlib.suppress(asyncio.CancelledError):
             await self.sending
         await self.feed.leave(self.viewer)
+        log.info("wall.closed", code=code, **self.viewer.grant.as_logged)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         await self.close(UNASKED)

@@ -89,6 +89,15 @@ class Grant:
     session_key: str = ""
     session_hash: str = ""
 
+    @property
+    def as_logged(self) -> dict[str, int | None]:
+        """Who looks, without what opens the session."""
+        return {
+            "environment_id": self.environment_id,
+            "token_id": self.token_id,
+            "user_id": self.user_id,
+        }
+
 
 def environments_of(user: Any) -> list[Environment]:
     """The environments whose wall this person may look at, by name."""
