@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.actor import Actor
-from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, actor_of, column, visible_to
+from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, actor_of, column
+from apps.core.db import visible_to
 from apps.core.forms import json_text
 from apps.deadletters import rules, services
 from apps.deadletters.admin.forms import MOST_SELECTED, NoteForm, ReasonForm, SelectedForm
