@@ -25,6 +25,7 @@ API: list[URLPattern | URLResolver] = [
             "degradation",
             "deadletters",
             "health",
+            "alerts",
             "delivery",
             "metrics",
         )

@@ -79,6 +79,11 @@ class Doors:
             "flags/<int:flag_id>/extend": {"lease_seconds": 3600},
             "checks/<int:check_id>": {"interval_seconds": 60},
             "checks/<int:check_id>/test": {},
+            "alert-rules/<int:rule_id>": {"severity": "info"},
+            "alert-settings": {"frozen": True} | REASON,
+            "alerts/<int:alert_id>/acknowledge": {"note": "x"},
+            "channels/<int:channel_id>": {"enabled": True},
+            "channels/<int:channel_id>/test": {"note": "x"},
             "presets/<str:name>/apply": {"dependency": self.rows.ids["dependency"]},
         }
         return json.dumps(bodies.get(route.pattern, REASON)).encode()

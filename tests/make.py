@@ -12,6 +12,8 @@ from rest_framework.test import APIClient
 
 from apps.accounts import services as accounts
 from apps.accounts.models import ApiToken, Membership, User
+from apps.alerts import services as alerts
+from apps.alerts.models import Action, Alert, Channel, Rule, Silence
 from apps.core import clock
 from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
 from apps.deadletters import services as deadletters
@@ -311,4 +313,72 @@ def check(
         kind=kind,
         values={"address": "" if kind == "host" else address, **values},
         actor=actor(where or environment()),
+    )
+
+
+def alert_rule(where: Environment | None = None, key: str = "", **settings: Any) -> Rule:
+    """A rule as a row, about errors over 5 % at once, unless `settings` say else."""
+    values = {"kind": "error_rate", "threshold": 0.05, **settings}
+    return Rule.objects.create(
+        environment=where or environment(), key=key or f"rule-{next(_numbers)}", **values
+    )
+
+
+def alert(of: Rule | None = None, subject: str = "checkout → payments-api", **values: Any) -> Alert:
+    """An alert that fires, as a row, unless `values` say else."""
+    rule = of or alert_rule()
+    now = clock.now()
+    row = {"state": "firing", "active_at": now, "fired_at": now, "value": 0.5, "samples": 40}
+    return Alert.objects.create(
+        environment=rule.environment,
+        rule=rule,
+        key=rule.key,
+        kind=rule.kind,
+        severity=rule.severity,
+        threshold=rule.threshold,
+        subject=subject,
+        **row | values,
+    )
+
+
+def silence(where: Environment | None = None, **matching: str) -> Silence:
+    """A silence for an hour, of warnings unless `matching` says else."""
+    names = matching or {"severity": "warning"}
+    return alerts.create_silence(
+        [{"name": name, "value": value} for name, value in names.items()],
+        lease=timedelta(hours=1),
+        reason="planned work",
+        actor=actor(where or environment()),
+    )
+
+
+def channel(
+    where: Environment | None = None,
+    address: str = "http://127.0.0.1:9/hook",
+    *,
+    kind: str = "webhook",
+    **settings: Any,
+) -> Channel:
+    """A channel that wants every alert, unless `settings` say else."""
+    wishes = {"severities": ["critical", "error", "warning", "info"]}
+    return alerts.create_channel(
+        f"channel-{next(_numbers)}",
+        kind=kind,
+        address=address,
+        settings=wishes | settings,
+        actor=actor(where or environment()),
+    )
+
+
+def action(of: Rule | None = None, **settings: Any) -> Action:
+    """An action in shadow that would switch to fallbacks, unless `settings` say else."""
+    rule = of or alert_rule()
+    values = {
+        "flag_key": "lean",
+        "flag_kind": "fallback",
+        "lease_seconds": 900,
+        "max_lease_seconds": 3600,
+    }
+    return alerts.create_action(
+        rule.pk, settings=values | settings, reason="tried out", actor=actor(rule.environment)
     )

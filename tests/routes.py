@@ -79,6 +79,8 @@ class Rows:
             return self.ids["engaged_flag_id"]
         if parameter == "redrive_id" and address.endswith("/resume"):
             return self.ids["paused_redrive_id"]
+        if parameter == "rule_id" and address.endswith("/restore"):
+            return self.ids["default_rule_id"]
         return self.ids[parameter]
 
 
@@ -89,6 +91,7 @@ def rows_of_each_kind(environment: Environment) -> Rows:
         pattern: make.config(pattern, scope, **settings).pk
         for pattern, settings in default_settings().items()
     }
+    rule = make.alert_rule(environment)
     ids = {
         "service": service.slug,
         "dependency": dependency.slug,
@@ -105,6 +108,12 @@ def rows_of_each_kind(environment: Environment) -> Rows:
         "number": Revision.objects.earliest("number").number,
         "name": next(iter(PRESETS)),
         **_dead_letters(service),
+        "rule_id": rule.pk,
+        "default_rule_id": make.alert_rule(environment, "error-rate-high").pk,
+        "alert_id": make.alert(rule).pk,
+        "silence_id": make.silence(environment).pk,
+        "channel_id": make.channel(environment).pk,
+        "action_id": make.action(rule).pk,
     }
     return Rows(ids, configs)
 

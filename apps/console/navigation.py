@@ -13,6 +13,19 @@ from django.utils.translation import gettext_lazy as _
 SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
     (_("Degradation"), [(_("Flags"), "toggle_on", "degradation.Flag")]),
     (
+        _("Alerts"),
+        [
+            (_("Alerts"), "notification_important", "alerts.Alert"),
+            (_("Silences"), "notifications_off", "alerts.Silence"),
+            (_("Alert rules"), "rule", "alerts.Rule"),
+            (_("Channels"), "campaign", "alerts.Channel"),
+            (_("Delivery log"), "outbox", "alerts.Notification"),
+            (_("Automatic actions"), "smart_toy", "alerts.Action"),
+            (_("What they did"), "history_toggle_off", "alerts.Engagement"),
+            (_("Freeze switch"), "ac_unit", "alerts.AlertEnvironmentSettings"),
+        ],
+    ),
+    (
         _("Dead letters"),
         [
             (_("Inbox"), "inbox", "deadletters.Group"),

@@ -1,6 +1,6 @@
 """Changes to what exists."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -18,6 +18,17 @@ N = TypeVar("N", Environment, Service, Dependency)
 
 MAX_SERVICES = 1000  # of an environment, if reports of unknown ones are to add more
 MAX_DISCOVERED = 200  # dependencies a service's reports may add by themselves
+
+Prepare = Callable[[Environment], None]
+_preparations: list[Prepare] = []
+
+
+def prepare_environments(prepare: Prepare) -> None:
+    """Call `prepare` in the transaction that adds an environment, before its audit entry.
+
+    For apps above that have something in every environment.
+    """
+    _preparations.append(prepare)
 
 
 @transaction.atomic
@@ -188,6 +199,9 @@ def _create(model: type[N], action: str, actor: Actor, **values: Any) -> N:
     except IntegrityError as error:
         text = _("There is already one called %(slug)s.") % {"slug": slug}
         raise Conflict(text, errors={"slug": [text]}, code="exists") from error
+    if isinstance(row, Environment):
+        for prepare in _preparations:
+            prepare(row)
     _tell(row, action, actor, before=None)
     return row
 

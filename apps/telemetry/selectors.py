@@ -16,7 +16,7 @@ from apps.fleet.selectors import lately, shown_since
 from apps.publication.models import Epoch, Fragment
 from apps.publication.rules import document_revision
 from apps.telemetry import rules
-from apps.telemetry.models import InstanceState, Total, Window
+from apps.telemetry.models import BreakerEvent, BreakerState, InstanceState, Total, Window
 
 Name = tuple[str, str]  # slugs of service and dependency
 
@@ -135,6 +135,26 @@ def traffic(environment_id: int, *, seconds: int = 60) -> Traffic:
     """
     counted, elapsed = _counted(environment_id, seconds)
     return Traffic(_cells(environment_id, counted, elapsed), _own_requests(counted, elapsed))
+
+
+def counted(environment_id: int, *, seconds: int) -> dict[Name, rules.Counts]:
+    """Everything counted over the last `seconds` (10 to 7,200), in whole windows of 10 s.
+
+    By slugs of service and dependency; the dependency of a service's own requests is "".
+    """
+    return _counted(environment_id, seconds)[0]
+
+
+def opened(environment_id: int, *, seconds: int) -> dict[Name, int]:
+    """How many instances' breakers opened in the last `seconds`, whatever they do by now."""
+    events = BreakerEvent.objects.of_environment(environment_id).filter(
+        received_at__gte=clock.now() - timedelta(seconds=seconds), to_state=BreakerState.OPEN
+    )
+    found: dict[Name, set[UUID]] = defaultdict(set)
+    rows = events.values_list("service__slug", "dependency", "instance_id")
+    for service, dependency, instance_id in rows:
+        found[service, dependency].add(instance_id)
+    return {name: len(instances) for name, instances in found.items()}
 
 
 def _cells(environment_id: int, counted: dict[Name, rules.Counts], elapsed: float) -> list[Cell]:

@@ -29,6 +29,11 @@ ROLES = ("viewer", "operator", "administrator", "superuser")
 # Who changes something at the routes that begin with this word.
 LEAST_ROLE = {
     "checks": "operator",
+    "alert-actions": "operator",
+    "alert-rules": "operator",
+    "alert-settings": "operator",
+    "alerts": "operator",
+    "channels": "operator",
     "configs": "operator",
     "dead-letter-groups": "operator",
     "dead-letters": "operator",
@@ -41,6 +46,7 @@ LEAST_ROLE = {
     "reports": "superuser",  # machines do, with tokens
     "revisions": "operator",
     "services": "operator",
+    "silences": "operator",
     "tokens": "administrator",
 }
 # Machines do these, with tokens.
@@ -54,6 +60,10 @@ OPEN = {
 }
 # A body that would be accepted, by the route's last word, or by its first.
 BODIES: dict[str, dict[str, Any]] = {
+    "alert-actions": {"lease_seconds": 60},
+    "alert-rules": {"severity": "info"},
+    "alert-settings": {"frozen": True, "reason": "x"},
+    "channels": {"wants_ends": True},
     "engage": {"reason": "x"},
     "extend": {"lease_seconds": 3600},
     "end": {"reason": "x"},

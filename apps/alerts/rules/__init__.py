@@ -1,0 +1,1 @@
+"""What alerts are made by. Pure: no Django, no clock, no database."""
