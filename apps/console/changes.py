@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 
 from django.urls import reverse
 
@@ -14,30 +15,42 @@ from apps.policies.models import Override
 from apps.publication.models import Revision
 
 LATELY = timedelta(minutes=15)
-FEWEST, MOST = 12, 50  # entries shown: those of the last minutes, and older ones up to the fewest
+READ = 60  # entries; what one revision did together is one of at most MOST changes
+MOST = 12
 SETTINGS = ("config.", "revision.restored")  # how the names of what changes settings begin
 
 
 @dataclass(frozen=True)
 class LateChange:
-    """One entry of the log; `undo` is the address of the page that takes it back, if there is."""
+    """What was done at once; `undo` is the address of the page that takes it back, if there is."""
 
     entry: Entry
+    labels: list[str]  # of all the things it was done to
     is_late: bool  # of the last quarter of an hour
     undo: str
 
 
 def latest(actor: Actor, environment_id: int) -> list[LateChange]:
-    """The environment's newest entries, newest first; a handful of queries, however many."""
+    """The environment's newest changes, newest first; a handful of queries, however many."""
     rows = Entry.objects.visible_to(actor).filter(chain__environment_id=environment_id)
-    entries = list(rows.order_by("-sequence")[:MOST])
+    together = [list(group) for _what, group in groupby(rows.order_by("-sequence")[:READ], _act)]
     since = clock.now() - LATELY
-    late = sum(entry.at >= since for entry in entries)
-    undo = _ways_back(entries[:late], actor, environment_id)
+    late = [group[0] for group in together[:MOST] if group[0].at >= since]
+    undo = _ways_back(late, actor, environment_id)
     return [
-        LateChange(entry, number < late, undo(entry) if number < late else "")
-        for number, entry in enumerate(entries[: max(late, FEWEST)])
+        LateChange(
+            group[0],
+            [entry.object_label for entry in group],
+            group[0] in late,
+            undo(group[0]) if group[0] in late else "",
+        )
+        for group in together[:MOST]
     ]
+
+
+def _act(entry: Entry) -> tuple[object, ...]:
+    """Entries of one revision and action belong together; others stand alone."""
+    return (entry.revision, entry.action) if entry.revision is not None else (entry.pk,)
 
 
 def _ways_back(entries: list[Entry], actor: Actor, environment_id: int) -> Callable[[Entry], str]:
