@@ -113,6 +113,9 @@ FALLBACKS: dict[str, list[dict[str, Any]]] = {
         {"kind": "value", "value": SIMPLE_REPLY},
     ],
 }
+# What becomes of a call that failed for good: the handler its letters come back to when an operator
+# redrives them.
+LETTERS = {"green-api": "send-message", "alpaca": "place-order"}
 FLAG = "simple-replies"  # of kind fallback, for the two models
 
 

@@ -10,12 +10,15 @@ import json
 import random
 import sys
 import time
+import uuid
+from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import httpx
 
 from demo import lifeline
-from demo.plan import SERVICES, Service
+from demo.plan import LETTERS, SERVICES, Service
 from holdfast import Holdfast
 
 MOST_OPEN = 40  # requests at once; more are turned away
@@ -29,8 +32,11 @@ class Running:
         self._service = service
         self._hf = hf
         self._http = http
+        self._life = f"{seed} {uuid.uuid4().hex[:8]}"
         self._chosen = random.Random(seed)
+        self._numbers = count(1)
         self._open: set[asyncio.Task[None]] = set()
+        self._calls = {name: self._guarded(name) for name, _share in service.calls}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Requests at random moments, as many a second as the plan says."""
@@ -58,12 +64,35 @@ class Running:
         return 200
 
     async def _call(self, dependency: str) -> bool:
-        return (await self._hf.try_acall(dependency, self._ask, dependency)).ok
+        try:
+            await self._calls[dependency](next(self._numbers))
+        except Exception:  # noqa: BLE001 – whatever it was, the customer gets a 502
+            return False
+        return True
 
-    async def _ask(self, dependency: str) -> Any:
-        response = await self._http.get(f"/{dependency}")
-        response.raise_for_status()
-        return response.json()
+    def _guarded(self, dependency: str) -> Callable[[int], Awaitable[Any]]:
+        """The call of a dependency, and what is done when a letter of it comes back."""
+
+        async def ask(number: int) -> Any:
+            response = await self._http.get(f"/{dependency}")
+            response.raise_for_status()
+            return response.json()
+
+        if (handler := LETTERS.get(dependency)) is None:
+            return self._hf.guard(dependency)(ask)
+        self._hf.redrives(handler)(
+            lambda letter: self._hf.call(dependency, self._again, dependency)
+        )
+        return self._hf.guard(
+            dependency,
+            dead_letter=handler,
+            serialize=lambda number: {"request": f"{self._life} {number}"},
+            idempotency_key=lambda number: f"{self._life} {number}",
+        )(ask)
+
+    def _again(self, dependency: str) -> None:
+        """On the SDK's thread, whose event loop is another one than the service's."""
+        httpx.get(f"{self._http.base_url}{dependency}", timeout=20).raise_for_status()
 
 
 async def main(name: str, number: str, told: dict[str, Any]) -> None:

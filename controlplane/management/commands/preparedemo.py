@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 
 from apps.accounts import selectors as tokens
 from apps.accounts import services as accounts
+from apps.core import clock
 from apps.core.actor import Actor, command
 from apps.degradation import services as degradation
 from apps.degradation.models import Flag
@@ -33,6 +34,8 @@ class Command(BaseCommand):
         call_command("firstrun", environment=plan.ENVIRONMENT, stdout=self.stdout)
         environment = Environment.objects.get(slug=plan.ENVIRONMENT)
         actor = command("demo", frozenset({environment.pk}))
+        while fleet.forget_instances(clock.now(), limit=500):  # they ended with the last server
+            pass
         for service in plan.SERVICES:
             if not Service.objects.filter(environment=environment, slug=service.slug).exists():
                 fleet.create_service(service.slug, description=service.description, actor=actor)
