@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -36,6 +37,20 @@ class Demo:
         lines = self.console.get("/metrics", params={"environment": "demo"}).text.splitlines()
         found = [line for line in lines if line.startswith(f"{name}{{") and having in line]
         return sum(float(line.rpartition(" ")[2]) for line in found)
+
+    def asked(self, path: str) -> dict[str, Any]:
+        """What the API answers to the operator about the demo's environment."""
+        answer = self.console.get(f"/api/v1/{path}", params={"environment": "demo"})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def changed(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        headers = {"X-CSRFToken": self.console.cookies["csrftoken"]}
+        answer = self.console.post(
+            f"/api/v1/{path}", params={"environment": "demo"}, json=body, headers=headers
+        )
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
 
     def say(self, *arguments: str) -> None:
         environment = os.environ | {"HOLDFAST_VAR": str(self.var)}
@@ -150,3 +165,23 @@ def test_no_process_is_left_behind(tmp_path: Path, how: signal.Signals, whom: st
     finally:
         server.kill()
         server.wait()
+
+
+def test_messages_that_failed_for_good_are_sent_after_all_when_somebody_says_so(
+    demo: Demo,
+) -> None:
+    demo.say("break", "green-api", "60s")
+    eventually(lambda: bool(groups(demo)), within=60, what="messages became dead letters")
+    demo.say("mend", "green-api")
+
+    redrive = demo.changed("redrives", {"group": groups(demo)[0]["id"], "reason": "it is back"})
+
+    path = f"redrives/{redrive['id']}"
+    eventually(
+        lambda: demo.asked(path)["resolved"] > 0, within=90, what="the service sent one of them"
+    )
+
+
+def groups(demo: Demo) -> list[dict[str, Any]]:
+    found = demo.asked("dead-letter-groups")["results"]
+    return [group for group in found if group["handler"] == "send-message"]

@@ -72,13 +72,16 @@ def redrive_selected(
     return HttpResponseRedirect(f"{page.address_of('redrive-selected')}?{query}")
 
 
+BRIEF = 12  # characters of a key in the list
+
+
 @admin.register(DeadLetter)
 class DeadLetterAdmin(GuardedModelAdmin):
     """Every letter, newest first."""
 
     list_display = (
-        *("dedup_key", "status_badge", "service", "handler", "error_class", "reason_text"),
-        *("attempts", "last_failed_at"),
+        *("handler", "status_badge", "service", "error_class", "reason_text", "attempts"),
+        *("last_failed_at", "brief_key"),
     )
     list_filter = ("status", "environment", "service", "reason", "dependency", "group")
     list_select_related = ("environment", "service")
@@ -187,6 +190,12 @@ class DeadLetterAdmin(GuardedModelAdmin):
             form.fields["letters"].queryset = rows.defer("body", "headers", "error_stack")  # type: ignore[attr-defined]  # of this form
             form.initial["letters"] = keys
         return form
+
+    @column(gettext_lazy("Key"), order="dedup_key")
+    def brief_key(self, row: DeadLetter) -> str:
+        """Enough of it to tell letters apart; the letter's own page has it whole."""
+        key = row.dedup_key
+        return key if len(key) <= BRIEF else f"{key[:BRIEF]}…"
 
     @column(gettext_lazy("status"), badge=LETTER_COLOURS, order="status")
     def status_badge(self, letter: DeadLetter) -> tuple[str, str]:
