@@ -1,5 +1,6 @@
 """Changes to people, roles and tokens."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.contrib.auth.password_validation import validate_password
@@ -8,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
-from apps.accounts import rules, selectors
+from apps.accounts import rules, selectors, uses
 from apps.accounts.models import ApiToken, FailedLogins, Membership, User
 from apps.audit import services as audit
 from apps.core import bus, clock
@@ -119,6 +120,16 @@ def note_use(token: ApiToken) -> None:
     """Remember when the token was last used, to the minute."""
     if token.last_used_at is None or token.last_used_at < clock.now() - LAST_USE_GRAIN:
         note_uses([token.pk])
+
+
+def remember_uses(token_ids: Collection[int]) -> None:
+    """Have these tokens' use noted within a minute or so, without waiting for the database."""
+    uses.current.add(token_ids)
+
+
+def write_uses() -> None:
+    """Note the uses remembered; what a loop of every web process does."""
+    uses.current.write(note_uses)
 
 
 def note_uses(token_ids: list[int]) -> None:

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.delivery import state
-from apps.delivery.answers import Asked, answer, selector_of
+from apps.delivery.answers import Asked, answer, log_denial, selector_of
 from apps.delivery.state import State
 
 
@@ -66,6 +66,7 @@ def respond(request: HttpRequest, service: str, known: State) -> HttpResponse:
     asked = asked_by(request, service)
     snapshot = known.for_bearer(asked.authorization)
     status, headers, body = answer(asked, snapshot)
+    log_denial(asked, status)
     if status < 400:
         known.note_use(selector_of(asked.authorization) or "")
     return HttpResponse(body, status=status, headers=headers)

@@ -14,7 +14,7 @@ import structlog
 from django.conf import settings
 from django.db import Error
 
-from apps.accounts.services import note_uses
+from apps.accounts.services import remember_uses
 from apps.core import bus, clock, loops
 from apps.delivery.answers import STALE_AFTER, key_of, selector_of
 from apps.delivery.lookups import Lookups
@@ -28,7 +28,6 @@ TOPICS = ("published", "tokens", "epoch", "fleet")
 ROUND_SECONDS = 0.5
 SCAN_SECONDS = 1.4  # a scan at latest 1.4 s, a round and its queries after the last: within 2 s
 LOOKUP_WAIT_SECONDS = 1.0
-NOTE_USES_SECONDS = 60.0
 
 Watched = tuple[int, str]  # environment id, service
 OnDocument = Callable[[Watched], object]
@@ -52,9 +51,7 @@ class State:
         self._scanned_at = float("-inf")
         self._watched: Counter[Watched] = Counter()
         self._listeners: list[tuple[OnDocument, OnKeys]] = []
-        self._used: set[int] = set()
         self._found: dict[str, tuple[float, Key]] = {}  # looked up: when, and what
-        self._noted_at = time.monotonic()
 
     # --- for those who answer ---------------------------------------------------------------
 
@@ -94,14 +91,14 @@ class State:
             return None
         key = key_of(authorization, snapshot, clock.now())
         if key is not None:
-            self._used.add(key.token_id)
+            remember_uses([key.token_id])
         return key
 
     def note_use(self, selector: str) -> None:
-        """Remember that the token was used; written down by the loop once a minute."""
+        """Remember that the token was used; written down within a minute or so."""
         key = self.snapshot.keys.get(selector) if self.snapshot else None
         if key is not None:
-            self._used.add(key.token_id)
+            remember_uses([key.token_id])
 
     @property
     def is_ready(self) -> bool:
@@ -154,7 +151,6 @@ class State:
             with self._lock:
                 self._news |= news  # not looked at yet
             raise
-        self._note_uses()
 
     def _read(self, *, is_scan: bool) -> None:
         before, started = self.snapshot, time.monotonic()
@@ -200,14 +196,6 @@ class State:
             self._found[selector] = (time.monotonic(), found[selector])
             newest = self.snapshot or snapshot
             self.snapshot = replace(newest, keys={**newest.keys, **found})
-
-    def _note_uses(self) -> None:
-        if time.monotonic() - self._noted_at < NOTE_USES_SECONDS:
-            return
-        used, self._used = self._used, set()
-        self._noted_at = time.monotonic()
-        if used:
-            note_uses(sorted(used))
 
 
 def _pace() -> Pace:

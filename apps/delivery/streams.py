@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from apps.core import clock
 from apps.delivery import frames, state
-from apps.delivery.answers import Admitted, Answer, Asked, admit, refusal
+from apps.delivery.answers import Admitted, Answer, Asked, admit, log_denial, refusal
 from apps.delivery.rules import Document
 from apps.delivery.snapshot import Key, Snapshot
 from apps.delivery.state import State, Watched
@@ -132,6 +132,7 @@ class Streams:
         asked = _asked(scope, headers)
         admitted = await self._admit(asked, headers.get("host", ""))
         if not isinstance(admitted, Admitted):
+            log_denial(asked, admitted[0])
             await _reply(send, admitted)
             return
         slot = (admitted.key.selector, _instance(headers))
@@ -193,7 +194,6 @@ class Streams:
         stream = Stream(admitted.key, asked.service, admitted.document, task)
         self._by_document[stream.watched].add(stream)
         self._state.watch(stream.watched)
-        self._state.note_use(admitted.key.selector)
         leaving = asyncio.create_task(_until_gone(receive, stream))
         try:
             await self._greet(stream, admitted.snapshot, last_event_id, send)
@@ -235,6 +235,7 @@ class Streams:
         """Send what is newer than the last sent, until the client leaves or must."""
         ends_at = stream.opened_at + self._max_age * random.uniform(0.9, 1.1)
         while not stream.is_gone:
+            self._state.note_use(stream.key.selector)  # a stream that is open is in use
             if stream.farewell is not None:
                 await _write(send, frames.goodbye(*stream.farewell), last=True)
                 return

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 from django.db import DatabaseError, InterfaceError, connection
 
+from apps.accounts.services import remember_uses
 from apps.core import bus, clock
 from apps.live import rules, selectors
 from apps.live.selectors import Grant
@@ -166,7 +167,9 @@ class Feed:
 def look(environment_id: int, grants: Iterable[Grant]) -> Round:
     """Read the database once for all viewers. Never raises: without a frame the wall freezes."""
     try:
-        return Round(selectors.picture(environment_id), selectors.still_granted(grants))
+        granted = selectors.still_granted(grants)
+        remember_uses({grant.token_id for grant in granted if grant.token_id is not None})
+        return Round(selectors.picture(environment_id), granted)
     except (DatabaseError, InterfaceError) as error:
         log.warning("wall.database_failed", environment_id=environment_id, error=str(error))
         return UNREADABLE

@@ -12,7 +12,9 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from apps.accounts.selectors import find_token
+from apps.accounts.selectors import actor_of_token, find_token
+from apps.accounts.services import note_use
+from apps.audit import services as audit
 from apps.fleet.models import Environment
 from apps.live import frames, kiosk, rules, selectors
 from apps.live.selectors import Grant
@@ -34,7 +36,7 @@ def wall(request: HttpRequest) -> HttpResponse:
     With `?token=` the kiosk token is swapped for a cookie, and the address is left behind.
     """
     if "token" in request.GET:
-        response = _swap_token(request.GET["token"])
+        response = _swap_token(request, request.GET["token"])
     elif (refusal := request.GET.get("refused")) in REFUSALS:
         response = _refused(request, str(refusal))
     else:
@@ -43,13 +45,16 @@ def wall(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _swap_token(text: str) -> HttpResponse:
+def _swap_token(request: HttpRequest, text: str) -> HttpResponse:
     """Never a page: the browser would keep the address, and the token in it."""
     token = find_token(text)
     if token is None:
         return _to_wall(refused="token")
     if not selectors.may_look(token):
+        actor = actor_of_token(token, request=request)
+        audit.note_denial(actor, f"GET {request.path}", str(REFUSALS["scope"][1]))
         return _to_wall(refused="scope")
+    note_use(token)
     response = _to_wall(environment=token.environment.slug)
     kiosk.give(response, token)
     return response

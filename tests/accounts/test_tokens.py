@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from rest_framework.test import APIClient
 
 from apps.accounts import rules, selectors, services
 from apps.accounts.models import ApiToken
+from apps.accounts.uses import Uses
 from apps.audit.models import Entry
 from apps.core import clock
 from apps.core.actor import SCOPES
@@ -152,6 +153,18 @@ class TestWhatItOpens:
 
         assert first is not None
         assert row.last_used_at == first
+
+    def test_uses_that_could_not_be_written_are_kept(self) -> None:
+        row, _text = make.token()
+        used = Uses()
+        used.add([row.pk])
+
+        with pytest.raises(OperationalError):
+            used.write(unreachable)
+        used.write(services.note_uses)
+
+        row.refresh_from_db()
+        assert row.last_used_at is not None
 
     def test_another_environments_things_are_404(self) -> None:
         _row, text = make.token()
@@ -301,6 +314,7 @@ class TestCreatetoken:
         ("scope", "options", "said"),
         [
             ("everything", {}, "Unknown: everything"),
+            ("everything", {"service": "checkout"}, "Unknown: everything"),
             ("policies:read", {"expires_in": "soon"}, "not a time"),
             ("policies:read", {"environment": "Bad Name"}, "lower-case"),
             ("policies:read", {"service": "Bad Name"}, "lower-case"),
@@ -310,7 +324,8 @@ class TestCreatetoken:
         with pytest.raises(CommandError, match=said):
             self.run(scope, **{"environment": "production", **options})
 
-        assert not ApiToken.objects.exists()
+        left = [ApiToken, Service, Environment, Entry]
+        assert [model.__name__ for model in left if model._default_manager.exists()] == []
 
 
 @pytest.mark.django_db
@@ -422,3 +437,7 @@ class TestPeople:
 
 def token_actor(place: Environment, scopes: frozenset[str]) -> Any:
     return replace(make.actor(place, scopes=scopes), kind="token")
+
+
+def unreachable(token_ids: list[int]) -> None:
+    raise OperationalError("database is locked")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import structlog
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
 from django.test import Client
@@ -360,3 +361,40 @@ class TestAFrame:
 
         assert json.loads(frame.text) == frame.content
         assert frame.content["sequence"] == 3
+
+
+class TestLastUse:
+    def test_of_a_kiosks_token_is_noted_when_it_is_swapped(self, here: Environment) -> None:
+        token, text = make.token(here, scopes=["wall:read"])
+
+        kiosk(text)
+
+        token.refresh_from_db()
+        assert token.last_used_at is not None
+
+    async def test_of_a_kiosks_token_is_noted_while_it_looks(self, here: Environment) -> None:
+        token, text = await sync_to_async(make.token)(here, scopes=["wall:read"])
+        screen = await sync_to_async(kiosk)(text)
+        await sync_to_async(ApiToken.objects.update)(last_used_at=None)
+
+        async with looking(screen, "environment=here") as socket:
+            await socket.frame_where(lambda frame: True)
+        await sync_to_async(accounts.write_uses)()
+
+        await sync_to_async(token.refresh_from_db)()
+        assert token.last_used_at is not None
+
+
+class TestLog:
+    async def test_says_who_opens_and_closes_with_the_id_of_the_request(
+        self, here: Environment, viewer: Client, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with structlog.contextvars.bound_contextvars(request_id="deploy-42"):
+            async with looking(viewer, "environment=here") as socket:
+                await socket.frame_where(lambda frame: True)
+
+        told = [each.msg for each in caplog.records if isinstance(each.msg, dict)]
+        walls = {each["event"]: each for each in told if each["event"].startswith("wall.")}
+        assert set(walls) == {"wall.opened", "wall.closed"}
+        assert {each["request_id"] for each in walls.values()} == {"deploy-42"}
+        assert {each["environment_id"] for each in walls.values()} == {here.pk}

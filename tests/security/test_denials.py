@@ -1,6 +1,7 @@
 """Refusals are kept, but nobody fills the audit log with them."""
 
 import pytest
+from django.test import Client
 from django.urls import reverse
 
 from apps.accounts.models import Membership, User
@@ -50,6 +51,26 @@ def test_a_refused_address_that_no_column_can_hold_is_kept_as_well_as_may_be() -
 
     assert api.post("/api/v1/presets/a%00b/apply", {}).status_code == 403
     assert "\ufffd" in Entry.objects.get(outcome="denied").object_label
+
+
+@pytest.mark.django_db
+def test_policies_without_the_scope_are_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    api = make.client(scopes=["config:read"])
+
+    assert api.get("/api/v1/policies/checkout").status_code == 403
+    assert "denial.not_audited" in caplog.text
+    assert not Entry.objects.filter(outcome="denied").exists()
+
+
+@pytest.mark.django_db
+def test_a_screen_whose_token_may_not_look_is_recorded() -> None:
+    token, text = make.token(scopes=["config:read"])
+
+    Client().get("/wall/", {"token": text})
+
+    entry = Entry.objects.get(outcome="denied")
+    assert (entry.actor_label, entry.action) == (token.name, "GET /wall/")
+    assert text not in entry.text
 
 
 @pytest.mark.django_db
