@@ -126,6 +126,20 @@ class TestServicesAndDependencies:
         assert stale.json()["current"]["version"] == 1
         assert changed["ETag"] == '"2"'
 
+    @pytest.mark.parametrize("body", [{}, {"description": ""}], ids=str)
+    def test_a_change_that_is_none_is_not_written(
+        self, path: str, model: Any, make_one: Any, body: dict[str, str]
+    ) -> None:
+        row = make_one()
+        client = make.client(row.environment)
+        entries = Entry.objects.count()
+
+        answer = client.patch(f"{path}/{row.pk}", body, headers={"If-Match": '"1"'})
+        stale = client.patch(f"{path}/{row.pk}", body, headers={"If-Match": '"7"'})
+
+        assert (answer.status_code, answer["ETag"], stale.status_code) == (200, '"1"', 412)
+        assert Entry.objects.count() == entries
+
     def test_the_name_never_changes(self, path: str, model: Any, make_one: Any) -> None:
         row = make_one()
         client = make.client(row.environment)

@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from threading import Barrier
 from typing import TypeVar
 
 import pytest
 from django.db import connection
 
+from apps.accounts import services as accounts
+from apps.accounts.models import Membership
 from apps.audit import selectors as audit
 from apps.core import bus, clock
 from apps.core.errors import DomainError
-from apps.fleet.models import Environment
+from apps.fleet import services as fleet
+from apps.fleet.models import Environment, Service
 from apps.policies import services
 from apps.policies.models import BreakerConfig, Override, RetryConfig, Scope
 from apps.publication.models import Fragment, Revision
@@ -200,3 +204,28 @@ class TestRollbackAmongWriters:
         ]
         assert states in ([], [[{"attempts": 2}] * 4])
         assert len(states) == (0 if isinstance(results[0], DomainError) else 1)
+
+
+class TestTheFirstOfItsKind:
+    def test_a_service_that_several_reports_name_is_discovered_once(self) -> None:
+        place = make.environment()
+        actor = make.actor(place)
+
+        found = at_once(*[lambda: fleet.discover_service("checkout", actor=actor)] * 4)
+
+        assert {each.pk for each in found if isinstance(each, Service)} == {
+            Service.objects.get().pk
+        }
+        assert [each for each in found if isinstance(each, DomainError)] == []
+
+    def test_of_several_who_give_a_first_role_one_wins_and_the_others_are_told(self) -> None:
+        place, person = make.environment(), make.user()
+        grant = partial(
+            accounts.grant_role, person.pk, environment_id=place.pk, actor=make.actor(place)
+        )
+
+        results = at_once(*[partial(grant, role=role) for role in ("viewer", "operator") * 2])
+
+        refused = {each.code for each in results if isinstance(each, DomainError)}
+        assert refused <= {"exists", "stale"}
+        assert Membership.objects.count() == 1
