@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from django.db import models
 
-from apps.core.actor import SYSTEM_SCOPE, Actor
+from apps.core.actor import KINDS, SYSTEM_SCOPE, Actor
 
 
 class ChainQuerySet(models.QuerySet["Chain"]):
@@ -79,7 +79,13 @@ class Entry(models.Model):
     class Meta:
         verbose_name_plural = "audit entries"
         constraints = [
-            models.UniqueConstraint(fields=["chain", "sequence"], name="audit_entry_sequence")
+            models.UniqueConstraint(fields=["chain", "sequence"], name="audit_entry_sequence"),
+            models.CheckConstraint(
+                condition=models.Q(outcome__in=["ok", "denied"]), name="audit_entry_outcome"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(actor_kind__in=KINDS), name="audit_entry_actor_kind"
+            ),
         ]
         indexes = [
             models.Index(fields=["chain", "-at"], name="audit_entry_newest"),  # the review page

@@ -1,13 +1,14 @@
 """Who acts: a person, a token or an automation, and what they may do where."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from django.utils.translation import gettext as _
 
 from apps.core.errors import RuleBroken
 
 Kind = Literal["user", "token", "automation", "command"]
+KINDS: list[str] = list(get_args(Kind))
 
 SCOPES = frozenset(
     {

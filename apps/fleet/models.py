@@ -142,7 +142,10 @@ class Usage(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["service", "dependency"], name="fleet_usage_once")
+            models.UniqueConstraint(fields=["service", "dependency"], name="fleet_usage_once"),
+            models.CheckConstraint(
+                condition=models.Q(source__in=["declared", "discovered"]), name="fleet_usage_source"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,8 +1,10 @@
 """The database itself refuses changes of the audit log, and says so when it no longer would."""
 
+from uuid import uuid4
+
 import pytest
 from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from apps.audit import triggers
 from apps.audit.checks import triggers_present
@@ -80,6 +82,18 @@ class TestTriggers:
             f"SELECT rowid, {', '.join(values)} FROM audit_entry"
         )
         assert Entry.objects.get() == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("column", [{"actor_kind": "stranger"}, {"outcome": "other"}], ids=str)
+def test_the_database_takes_no_entry_of_a_kind_there_is_not(column: dict[str, str]) -> None:
+    row = entry()
+    row.pk, row.sequence = uuid4(), 2
+    for name, value in column.items():
+        setattr(row, name, value)
+
+    with pytest.raises(IntegrityError, match=f"audit_entry_{next(iter(column))}"):
+        row.save(force_insert=True)
 
 
 @pytest.mark.django_db

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from django.db import IntegrityError
 
 from apps.audit.models import Entry
-from apps.fleet.models import Dependency, Environment, Service
+from apps.fleet.models import Dependency, Environment, Service, Usage
 from tests import make
 
 BAD_NAMES: list[Any] = [
@@ -213,3 +214,12 @@ class TestInstances:
         client = make.client(row.service.environment)
 
         assert client.get(f"/api/v1/instances/{row.pk}").json()["name"] == "host-1"
+
+
+@pytest.mark.django_db
+def test_a_usage_is_declared_or_discovered() -> None:
+    service = make.service()
+    what = make.dependency(service.environment)
+
+    with pytest.raises(IntegrityError, match="fleet_usage_source"):
+        Usage.objects.create(service=service, dependency=what, source="guessed")
