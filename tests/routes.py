@@ -9,6 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from apps.audit.models import Entry
 from apps.fleet.models import Environment, Service
+from apps.health import services as health
 from apps.policies.models import CONFIGS
 from apps.publication.models import Revision
 from holdfast.spec import PATTERNS, PRESETS
@@ -85,6 +86,7 @@ class Rows:
 
 
 def rows_of_each_kind(environment: Environment) -> Rows:
+    health.take_pulse("celery")  # as a worker does
     service, dependency = make.service(environment), make.dependency(environment)
     scope = make.scope(environment, dependency, service)
     configs = {

@@ -19,7 +19,8 @@ ROUTES = api_routes()
 READS = [route for route in ROUTES if "GET" in route.methods]
 OPEN = {"docs", "schema", "schema/policy.json", "health/live", "health/ready"}
 SYSTEM = Route("environments", ("GET",))  # by a person's session
-ANY_ACCEPT = {"policies/<str:service>", "health/live", "health/ready"}
+HEALTH = {route.pattern for route in ROUTES if route.pattern.split("/")[0] == "health"}
+ANY_ACCEPT = {"policies/<str:service>", *HEALTH}
 METHODS = ("GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "INVENTED")
 CURSORS = [  # as `next` has them before it is packed, with positions no column holds
     *("p=", "p=abc", "p=\0", "p=" + "9" * 30, "p=" + "9" * 5_000, "p=NaN", "p=-1e999", "p=%ff"),

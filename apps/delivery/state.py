@@ -214,6 +214,11 @@ def get() -> State:
     return _state
 
 
+def followed() -> State | None:
+    """This process's state, if a loop keeps it up to date; else it may be of long ago."""
+    return get() if _loop is not None and _loop.is_alive else None
+
+
 def current() -> State:
     """This process's state, brought up to date here and now where no loop does that.
 

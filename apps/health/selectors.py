@@ -6,9 +6,24 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apps.core import clock
-from apps.health import rules
+from apps.health import own, rules
 from apps.health.models import Check, Hour, Pulse, Result
+from apps.health.own import Answer, answer_of
 from apps.health.services.history import floor, sums_of
+
+__all__ = [
+    "Answer",
+    "CheckState",
+    "Host",
+    "Point",
+    "answer_of",
+    "history",
+    "host",
+    "hosts",
+    "parts",
+    "state_of",
+    "states",
+]
 
 HOST_STALE = timedelta(seconds=60)
 FINE_HOURS = 6  # up to so many, history is made of results; beyond, of hours
@@ -90,9 +105,9 @@ def _host(row: Pulse) -> Host:
     )
 
 
-def pulse_of(name: str) -> datetime | None:
-    """When something of ours last gave a sign of life."""
-    return Pulse.objects.filter(name=name).values_list("at", flat=True).first()
+def parts() -> tuple[str, ...]:
+    """Names of what Holdfast itself needs, for `answer_of`."""
+    return tuple(own.PARTS)
 
 
 @dataclass

@@ -23,6 +23,17 @@ from tests.e2e.processes import Cluster, Process, eventually
 SCOPES = ("flags:write", "config:read", "audit:read", "tokens:write", "policies:read")
 SERVICE = "orders"
 GIVEN_UP = "reconnection attempt in pool"  # psycopg_pool's words
+HEALTH = (
+    "",
+    "/live",
+    "/ready",
+    "/db",
+    "/redis",
+    "/rabbitmq",
+    "/celery",
+    "/dependencies",
+    "/detailed",
+)
 CROWD = 150  # requests at once: more than the pool has connections and places to wait
 
 
@@ -40,6 +51,17 @@ def operator(cluster: Cluster) -> str:
 @pytest.fixture(scope="module")
 def instance_token(cluster: Cluster) -> str:
     return cluster.token("policies:read", "reports:write", service=SERVICE)
+
+
+@pytest.fixture(scope="module")
+def prober(cluster: Cluster) -> Iterator[httpx.Client]:
+    """Somebody who may ask how Holdfast is, and whom it knows from memory by now."""
+    token = cluster.token("health:read")
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=cluster.webs[0].url, headers=headers, timeout=20) as client:
+        eventually(lambda: health_of(client, "/db")[0] == 200, within=10, what="it is known")
+        time.sleep(2.5)  # the look of every two seconds has read the token
+        yield client
 
 
 @pytest.fixture
@@ -229,6 +251,42 @@ class TestWithoutRedis:
 
             eventually(lambda: still_engaged(cluster, "later") == 0, within=30, what="ended")
         assert all(process.is_running for process in cluster.processes.values())
+
+
+class TestHealth:
+    """Its addresses answer within their deadline, whatever hangs."""
+
+    @pytest.mark.parametrize(
+        ("server", "failing"),
+        [
+            ("postgresql", {"", "/db", "/dependencies", "/detailed"}),
+            ("redis", {"", "/redis", "/celery", "/detailed"}),
+        ],
+    )
+    def test_a_server_that_hangs_is_told_within_the_deadline(
+        self, cluster: Cluster, prober: httpx.Client, server: str, failing: set[str]
+    ) -> None:
+        it = getattr(cluster, server)
+        it.pause()
+        try:
+            told = {path: health_of(prober, path) for path in HEALTH}
+        finally:
+            it.resume()
+
+        assert {path for path, (status, _seconds) in told.items() if status == 503} == failing
+        assert {path: took for path, (_status, took) in told.items() if took > 6} == {}
+        for path in HEALTH:
+            eventually(
+                lambda path=path: health_of(prober, path)[0] == 200,  # type: ignore[misc]  # bound here
+                within=40,
+                what=f"{path} is well again",
+            )
+
+
+def health_of(client: httpx.Client, path: str) -> tuple[int, float]:
+    """Status of an answer, and the seconds it took."""
+    answer = client.get(f"/api/v1/health{path}")
+    return answer.status_code, answer.elapsed.total_seconds()
 
 
 def all_obey(clients: list[Client], flag: str) -> bool:
