@@ -59,6 +59,7 @@ SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
             (_("Environments"), "public", "fleet.Environment"),
             (_("Services"), "deployed_code", "fleet.Service"),
             (_("Dependencies"), "hub", "fleet.Dependency"),
+            (_("Checks"), "monitor_heart", "health.Check"),
             (_("Instances"), "memory", "telemetry.InstanceState"),
             (_("Breaker events"), "timeline", "telemetry.BreakerEvent"),
         ],

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from apps.audit.models import Entry
+from apps.health.models import Check
 from apps.publication.models import Fragment, Revision
 from holdfast.spec import PRESETS
 from tests import make
@@ -111,3 +112,52 @@ class TestList:
         postgres = next(row for row in results if row["key"] == "postgres")
         assert postgres["settings"]["bulkhead"] == {"max_concurrent": 20}
         assert postgres["check"] == {"kind": "postgresql", "write_probe": True}
+
+
+class TestItsCheck:
+    def test_it_comes_along_and_runs_where_it_is_told(self) -> None:
+        answer = apply("alpaca", check_address="https://127.0.0.1:1/health")
+
+        check = Check.objects.select_related("dependency").get()
+        assert answer.json()["has_new_check"] is True
+        assert (check.kind, check.enabled, str(check.dependency)) == ("http", True, "it")
+        assert Entry.objects.filter(action="check.created").count() == 1
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_without_an_address_it_waits_for_one(self, name: str) -> None:
+        apply(name)
+
+        check = Check.objects.get()
+        assert (check.kind, check.enabled) == (PRESETS[name].check.kind, False)
+        assert check.settings.get("write_probe", False) == (
+            PRESETS[name].check.write_probe or check.kind == "redis"
+        )
+
+    def test_one_that_is_there_stays_as_it_is(self) -> None:
+        place = make.environment()
+        client = make.client(place)
+        make.check(place, dependency=make.dependency(place, "it"), kind="http", address="http://x")
+
+        answer = client.post("/api/v1/presets/alpaca/apply", {"dependency": "it"})
+
+        assert answer.json()["has_new_check"] is False
+        assert Check.objects.get().address == "http://x"
+
+    def test_an_address_that_cannot_be_asked_leaves_nothing_set(self) -> None:
+        answer = apply("alpaca", check_address="http://169.254.169.254/")
+
+        assert (answer.status_code, list(answer.json()["errors"])) == (400, ["check_address"])
+        assert not Check.objects.exists()
+        assert not Revision.objects.exists()
+
+    def test_a_token_of_one_service_sets_settings_only(self) -> None:
+        place = make.environment()
+        make.dependency(place, "it")
+        service = make.service(place, "checkout")
+
+        answer = make.client(of=service).post(
+            "/api/v1/presets/alpaca/apply", {"dependency": "it", "service": "checkout"}
+        )
+
+        assert (answer.status_code, answer.json()["has_new_check"]) == (200, False)
+        assert not Check.objects.exists()

@@ -129,6 +129,9 @@ def bring_check(
         RuleBroken: the address is none of this kind.
     """
     kind = preset.check.kind
+    if errors := targets.address_errors(kind, address, is_enabled=False):
+        text = _("The check that comes with it cannot ask there.")
+        raise RuleBroken(text, errors={"check_address": errors})
     if Check.objects.filter(dependency=dependency, kind=kind).exists():
         return None
     taken = Check.objects.filter(environment=dependency.environment_id, name=dependency.slug)

@@ -44,14 +44,26 @@ class PresetForm(DependencyForm):
         choices=[(key, _described(preset)) for key, preset in PRESETS.items()],
         widget=forms.RadioSelect,
     )
+    check_address = forms.CharField(
+        label=gettext_lazy("Where its check asks"),
+        max_length=500,
+        required=False,
+        help_text=gettext_lazy(
+            "Such as https://api.example.com/health. Empty: the check is added, and waits for it."
+        ),
+    )
     reason = reason_field(required=False)
-    field_order = ("dependency", "service", "preset", "reason")
+    field_order = ("dependency", "service", "preset", "check_address", "reason")
 
 
 def _apply(*, actor: Actor, values: dict[str, Any]) -> str:
     scope = Scope(values["environment"].pk, values["dependency"], values["service"])
     applied = services.apply_preset(
-        values["preset"], scope=scope, reason=values["reason"], actor=actor
+        values["preset"],
+        scope=scope,
+        reason=values["reason"],
+        check_address=values["check_address"],
+        actor=actor,
     )
     if applied.revision is None:
         text = _("%(preset)s for %(scope)s was set already.")
@@ -62,6 +74,8 @@ def _apply(*, actor: Actor, values: dict[str, Any]) -> str:
         "scope": scope,
         "revision": applied.revision or 0,
     }
+    if applied.has_new_check:
+        told += " " + _("Its check is there too.")
     if applied.left_out:
         told += " " + _("Not set, because this version cannot hold it: %(names)s.") % {
             "names": ", ".join(applied.left_out)

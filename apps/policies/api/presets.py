@@ -42,6 +42,12 @@ class PresetPageOut(serializers.Serializer[Any]):
 class ApplyIn(ScopeIn):
     dependency = serializers.CharField(max_length=80, help_text="Slug.")
     reason = REASON
+    check_address = serializers.CharField(
+        max_length=500,
+        default="",
+        allow_blank=True,
+        help_text="Where the check that comes with it asks; empty: not enabled yet.",
+    )
 
 
 class AppliedConfigOut(serializers.Serializer[Any]):
@@ -57,6 +63,7 @@ class AppliedOut(serializers.Serializer[services.Applied]):
     revision = serializers.IntegerField(
         allow_null=True, help_text="null: everything was set already."
     )
+    has_new_check = serializers.BooleanField(help_text="Whether a check was added.")
     left_out = serializers.ListField(child=serializers.CharField(), help_text=LEFT_OUT)
 
 
@@ -82,6 +89,10 @@ class PresetApplyView(APIView):
         body = valid(ApplyIn, request.data)
         actor = actor_of(request)
         applied = services.apply_preset(
-            name, scope=scope_of(body, actor), reason=body["reason"], actor=actor
+            name,
+            scope=scope_of(body, actor),
+            reason=body["reason"],
+            check_address=body["check_address"],
+            actor=actor,
         )
         return respond(AppliedOut(applied))

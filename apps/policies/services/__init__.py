@@ -7,7 +7,7 @@ from apps.policies.services.overrides import (
     engage_override,
     extend_override,
 )
-from apps.policies.services.presets import Applied, apply_preset
+from apps.policies.services.presets import Applied, apply_preset, use_checks
 from apps.policies.services.rollback import rollback
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "extend_override",
     "rollback",
     "set_config",
+    "use_checks",
 ]
