@@ -32,6 +32,7 @@ class Tier(NamedTuple):
     arguments: tuple[str, ...]
     servers: tuple[type[LocalServer], ...] = ()  # started before it, shared by its workers
     is_distributed: bool = False  # on PostgreSQL and Redis instead of SQLite
+    idles: int = 0  # tests at a time, beyond one a core: for those that mostly wait
     is_measured: bool = True  # by coverage, which makes it slower by a third
 
 
@@ -44,7 +45,7 @@ TIERS = [
         is_distributed=True,
         is_measured=False,  # the same tests as above, once more
     ),
-    Tier("e2e", ("tests/e2e", "--dist=loadfile"), (PostgreSQL, Redis, RabbitMQ)),
+    Tier("e2e", ("tests/e2e", "--dist=loadfile"), (PostgreSQL, Redis, RabbitMQ), idles=1),
 ]
 
 
@@ -67,7 +68,7 @@ def run_tier(tier: Tier, extra: list[str], environment: dict[str, str], results:
     """Whether all its tests passed; `results` is where pytest writes what became of each."""
     print(f"\n=== {tier.name}: pytest {' '.join([*tier.arguments, *extra])}", flush=True)
     started = time.monotonic()
-    workers = ["-n", str(os.cpu_count() or 2)]
+    workers = ["-n", str((os.cpu_count() or 2) + tier.idles)]
     measured = ["-m", "coverage", "run"] if tier.is_measured else []
     command = [sys.executable, *measured, "-m", "pytest", f"--junitxml={results}"]
     done = subprocess.run(
