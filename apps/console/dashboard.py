@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.urls import reverse
 
+from apps.alerts.selectors import firing
 from apps.audit.models import Chain
 from apps.console.changes import latest
 from apps.core import clock
@@ -13,9 +14,11 @@ from apps.core.admin import actor_of
 from apps.deadletters.selectors import depths
 from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment
+from apps.health.selectors import states
 from apps.live.selectors import environments_of, picture
 from apps.policies.models import Override
 
+BAD = {"down", "degraded"}  # statuses of checks that need a look
 TROUBLE = {"open", "forced", "half_open", "failing"}  # conditions of tiles that need a look
 
 
@@ -41,6 +44,8 @@ def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
         "switches": _with_links(environment.pk, frame["switches"]),
         "troubles": _troubles(environment.pk, rows),
         "is_fresh": not any(row["total"] or row["silent"] for row in rows),
+        "alerts": firing(environment.pk),
+        "checks": [each for each in states(environment.pk) if each.status in BAD],
         "letters": [each for each in depths(environment.pk) if each.unresolved],
         "changes": latest(actor, environment.pk),
         "chain": Chain.objects.filter(environment_id=environment.pk).first(),

@@ -12,6 +12,7 @@ from apps.accounts.models import Membership
 from apps.core import clock
 from apps.degradation import services
 from apps.fleet.models import Environment
+from apps.health.models import Check
 from apps.publication.models import Revision
 from apps.telemetry.models import InstanceState
 from tests import make
@@ -108,7 +109,24 @@ class TestWhatIsBroken:
     def test_closed_ones_are_not(self, here: Environment) -> None:
         running(here)
 
-        assert "Every breaker that reports is closed" in make.browser().get("/admin/").text
+        assert "every breaker that reports is closed" in make.browser().get("/admin/").text
+
+    def test_checks_that_are_down_are_named_with_why(self, here: Environment) -> None:
+        running(here)
+        Check.objects.filter(pk=make.check(here, name="orders-db").pk).update(
+            status="down", since=clock.now(), detail="connection refused"
+        )
+
+        text = make.browser().get("/admin/").text
+
+        assert 'data-check="orders-db" data-status="down"' in text
+        assert "connection refused" in text
+
+    def test_alerts_that_fire_are_named(self, here: Environment) -> None:
+        running(here)
+        make.alert(make.alert_rule(here))
+
+        assert "data-alert=" in make.browser().get("/admin/").text
 
     def test_silent_instances_are_named(self, here: Environment) -> None:
         service = make.service(here)
