@@ -21,6 +21,13 @@ STATE_COLOURS = {
     "live": "success",
 }
 
+RESOURCES = {
+    "cpu": gettext_lazy("CPU"),
+    "memory": gettext_lazy("memory"),
+    "memory_host": gettext_lazy("memory of its host"),
+    "disk_free": gettext_lazy("disk free"),
+}
+
 
 def _state_badge(state: str) -> tuple[str, str]:
     return state, str(BreakerState(state).label) if state else "–"
@@ -34,7 +41,16 @@ def _pretty(value: Any) -> str:
 class InstanceStateAdmin(GuardedModelAdmin):
     """What every instance runs and how its breakers stand."""
 
-    list_display = ("name", "service", "life", "revision", "refusals", "breaker", "reported_at")
+    list_display = (
+        "name",
+        "service",
+        "life",
+        "revision",
+        "refusals",
+        "breaker",
+        "busy",
+        "reported_at",
+    )
     list_filter = ("instance__service__environment", "instance__service", "instance__stopping")
     list_select_related = ("instance__service",)
     search_fields = ("instance__name", "instance__service__slug", "instance__id")
@@ -74,6 +90,16 @@ class InstanceStateAdmin(GuardedModelAdmin):
     @column(gettext_lazy("worst breaker"), badge=STATE_COLOURS)
     def breaker(self, row: InstanceState) -> tuple[str, str]:
         return _state_badge(rules.worst(said["state"] for said in row.breakers.values()))
+
+    @column(gettext_lazy("resources"))
+    def busy(self, row: InstanceState) -> str:
+        """The shares it reported, in per cent."""
+        shown = [
+            f"{title} {100 * share:.0f} %"
+            for name, title in RESOURCES.items()
+            if isinstance(share := row.resources.get(name), int | float)
+        ]
+        return ", ".join(map(str, shown)) or "–"
 
     @column(gettext_lazy("refused entries"))
     def refused_text(self, row: InstanceState) -> str:

@@ -144,6 +144,13 @@ class TestConsole:
         assert answer.status_code == 200
         assert b"checkout" in answer.content
 
+    def test_how_busy_an_instance_is(self, service: Service, pages: Client) -> None:
+        InstanceState.objects.update(resources={"cpu": 0.256, "memory": 0.5, "disk_free": None})
+
+        shown = pages.get("/admin/telemetry/instancestate/").content.decode()
+
+        assert "CPU 26 %, memory 50 %" in shown
+
     @pytest.mark.parametrize("page", ["instancestate", "breakerevent"])
     def test_nothing_is_added(self, pages: Client, page: str) -> None:
         assert pages.get(f"/admin/telemetry/{page}/add/").status_code == 403
