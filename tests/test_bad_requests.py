@@ -245,6 +245,8 @@ class TestHeaders:
     @pytest.mark.parametrize("accepted", ["application/xml", "text/plain;q=1", "image/*"])
     def test_what_nothing_can_answer_with_is_406(self, doors: Doors, accepted: str) -> None:
         routes = {route for route in READS if route.pattern not in ANY_ACCEPT}
+        if accepted.startswith("text/plain"):  # what Prometheus asks for
+            routes = {route for route in routes if route.pattern != "metrics"}
 
         answers = {str(route): doors.send(route, "GET", Accept=accepted) for route in routes}
 
