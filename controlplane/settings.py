@@ -279,6 +279,7 @@ HEALTH_ALLOW_LINK_LOCAL = env.bool("HEALTH_ALLOW_LINK_LOCAL", False)  # see apps
 # --- People -------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 USE_I18N = True
+LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 FORMAT_MODULE_PATH = ["controlplane.formats"]

@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.i18n import JavaScriptCatalog
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.accounts.logins import OwnPassword
@@ -38,6 +39,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view())),
     path("admin/", admin.site.urls),
     route("metrics", MetricsView.as_view(schema=None)),  # where Prometheus looks by itself
+    # The words of our scripts, in the reader's language; apart from Django's own, which are many.
+    path("words.js", JavaScriptCatalog.as_view(packages=["apps.core"]), name="words"),
     path("", include("apps.live.urls")),
     path("", include("apps.console.urls")),
 ]

@@ -9,14 +9,12 @@ from django.urls import reverse
 from apps.alerts.selectors import firing
 from apps.audit.models import Chain
 from apps.console.changes import latest
-from apps.core import clock
 from apps.core.admin import actor_of
 from apps.deadletters.selectors import depths
-from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment
 from apps.health.selectors import states
-from apps.live.selectors import environments_of, picture
-from apps.policies.models import Override
+from apps.live.selectors import environments_of, overview
+from apps.publication.models import Part
 
 BAD = {"down", "degraded"}  # statuses of checks that need a look
 TROUBLE = {"open", "forced", "half_open", "failing"}  # conditions of tiles that need a look
@@ -36,12 +34,12 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
-    frame = picture(environment.pk)
+    frame = overview(environment.pk)
     rows = frame["services"]
     actor = actor_of(request, environment.pk)
     return {
         "frame": frame,
-        "switches": _with_links(environment.pk, frame["switches"]),
+        "switches": [_with_links(each) for each in frame["switches"]],
         "troubles": _troubles(environment.pk, rows),
         "is_fresh": not any(row["total"] or row["silent"] for row in rows),
         "alerts": firing(environment.pk),
@@ -72,30 +70,10 @@ def _troubles(environment_id: int, rows: list[dict[str, Any]]) -> list[dict[str,
     return found
 
 
-def _with_links(environment_id: int, switches: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each switch with the addresses of its page and of the page that ends it."""
-    now = clock.now()
-    flags = Flag.objects.filter(environment_id=environment_id).engaged(now)
-    overrides = Override.objects.filter(environment_id=environment_id).in_force(now)
-    rows: dict[tuple[str, str, str, str], tuple[str, int]] = {}
-    for flag in flags.select_related("service"):
-        rows["flag", flag.service.slug if flag.service else "", "", flag.key] = (
-            "degradation_flag",
-            flag.pk,
-        )
-    for override in overrides.select_related("service", "dependency"):
-        service = override.service.slug if override.service else ""
-        rows["override", service, override.dependency.slug, ""] = ("policies_override", override.pk)
-    return [{**each, **_addresses(rows.get(_name(each)))} for each in switches]
-
-
-def _name(switch: dict[str, Any]) -> tuple[str, str, str, str]:
-    return (switch["type"], switch["service"], switch["dependency"], switch["key"])
-
-
-def _addresses(row: tuple[str, int] | None) -> dict[str, str]:
-    if row is None:
-        return {"page": "", "end": ""}
-    name, pk = row
-    page, end = (reverse(f"admin:{name}_{view}", args=[pk]) for view in ("change", "end"))
-    return {"page": page, "end": end}
+def _with_links(switch: dict[str, Any]) -> dict[str, Any]:
+    """A switch with the addresses of its page and of the page that ends it."""
+    if switch["id"] is None:
+        return {**switch, "page": "", "end": ""}
+    name = "degradation_flag" if switch["type"] == Part.FLAG else "policies_override"
+    page, end = (reverse(f"admin:{name}_{view}", args=[switch["id"]]) for view in ("change", "end"))
+    return {**switch, "page": page, "end": end}

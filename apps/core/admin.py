@@ -24,6 +24,7 @@ from apps.core.actor import Actor
 from apps.core.db import Versioned, visible_to
 from apps.core.errors import DomainError, Refused, Stale
 from apps.core.forms import add_to_form, places_in, places_of
+from apps.core.returns import asked_back
 
 SECRETS = frozenset({"password", "verifier"})  # comparisons would tell them letter by letter
 # What an address may ask of a column. Not patterns, which SQLite runs in our own process.
@@ -271,7 +272,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             return TemplateResponse(request, change.reveal, context)
         messages.success(request, str(change.done) % {"object": result or row})
         shown = None if change.removes else result if row is None else row
-        return HttpResponseRedirect(self._back(shown))
+        return HttpResponseRedirect(asked_back(request) or self._back(shown))
 
     def _apply(
         self,
@@ -325,7 +326,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             "object": row,  # the theme's breadcrumbs
             "form": form,
             "facts": _facts(change, row, actor, form),
-            "back": self._back(row),
+            "back": asked_back(request) or self._back(row),
         }
         status = 200 if request.method == "GET" else 422
         return TemplateResponse(request, "console/change.html", context, status=status)

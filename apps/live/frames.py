@@ -23,13 +23,14 @@ from apps.accounts.services import remember_uses
 from apps.core import bus, clock
 from apps.live import rules, selectors
 from apps.live.selectors import Grant
+from apps.live.trends import Trends
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 1.0
 COALESCE_SECONDS = 0.1  # between two frames, whatever happens
 PATIENCE_SECONDS = 2.0  # with a database that hangs, before the last frame is repeated
-TOPICS = ("published", "telemetry", "fleet", "tokens", "epoch")
+TOPICS = ("published", "telemetry", "fleet", "tokens", "epoch", "deadletters", "health")
 
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="holdfast.wall")
 
@@ -91,6 +92,7 @@ class Feed:
     def __init__(self, environment_id: int) -> None:
         self.environment_id = environment_id
         self.computed = 0  # frames made so far, for whoever measures
+        self._trends = Trends(environment_id)
         self._viewers: set[Viewer] = set()
         self._newest: Frame | None = None
         self._sequence = 0
@@ -142,7 +144,9 @@ class Feed:
         """Make and show one frame; while the database hangs, repeat the last one."""
         self.computed += 1
         grants = {viewer.grant for viewer in self._viewers}
-        looking = self._loop.run_in_executor(_threads, look, self.environment_id, grants)
+        looking = self._loop.run_in_executor(
+            _threads, look, self.environment_id, grants, self._trends
+        )
         while not (await asyncio.wait({looking}, timeout=PATIENCE_SECONDS))[0]:
             self._show(UNREADABLE)
         self._show(looking.result())
@@ -164,12 +168,12 @@ class Feed:
         return self._newest
 
 
-def look(environment_id: int, grants: Iterable[Grant]) -> Round:
+def look(environment_id: int, grants: Iterable[Grant], trends: Trends) -> Round:
     """Read the database once for all viewers. Never raises: without a frame the wall freezes."""
     try:
         granted = selectors.still_granted(grants)
         remember_uses({grant.token_id for grant in granted if grant.token_id is not None})
-        return Round(selectors.picture(environment_id), granted)
+        return Round(selectors.picture(environment_id, trends), granted)
     except (DatabaseError, InterfaceError) as error:
         log.warning("wall.database_failed", environment_id=environment_id, error=str(error))
         return UNREADABLE

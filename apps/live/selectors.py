@@ -13,9 +13,11 @@ from django.utils.crypto import constant_time_compare
 from apps.accounts.models import ApiToken, User
 from apps.accounts.selectors import scopes_by_environment
 from apps.core import clock
-from apps.fleet.models import Environment
-from apps.live import kiosk, rules
-from apps.publication.models import Fragment, Part
+from apps.deadletters.selectors import depths
+from apps.fleet.models import Dependency, Environment, Service
+from apps.health import selectors as health
+from apps.live import events, kiosk, rules, switches
+from apps.live.trends import Trends
 from apps.publication.selectors import newest_number
 from apps.telemetry import selectors as telemetry
 
@@ -23,10 +25,43 @@ SCOPE = "wall:read"
 
 
 # -- what is shown -------------------------------------------------------------------------------
-def picture(environment_id: int) -> dict[str, Any]:
+def picture(environment_id: int, trends: Trends | None = None) -> dict[str, Any]:
     """The state of one environment, as the wall shows it, worst first.
 
-    A handful of queries, whatever the number of services.
+    Some twenty queries, whatever the number of services; `trends` spares one of them.
+
+    Raises:
+        Environment.DoesNotExist: there is no such environment any more.
+    """
+    frame = overview(environment_id)
+    lines = (trends or Trends(environment_id)).lines()
+    well = rules.health(health.states(environment_id))
+    waiting = {each.service: each.unresolved for each in depths(environment_id)}
+    services, dependencies = _keys(environment_id)
+    for row in frame["services"]:
+        row["id"] = services.get(row["slug"])
+        row["letters"] = waiting.get(row["slug"], 0)
+        for tile in row["tiles"]:
+            name = (row["slug"], tile["dependency"])
+            tile["id"] = dependencies.get(tile["dependency"])
+            tile["health"] = well.get(tile["dependency"])
+            tile["trend"] = lines.get(name) if rules.shows_line(tile, frame["density"]) else None
+    frame["summary"]["letters"] = sum(waiting.values())
+    frame["summary"]["unwell"] = sum(each["status"] in rules.UNWELL for each in well.values())
+    return {**frame, "events": events.newest(environment_id)}
+
+
+def _keys(environment_id: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Of services and of dependencies, by slug."""
+    services, dependencies = (
+        dict(table.objects.filter(environment=environment_id).values_list("slug", "pk"))
+        for table in (Service, Dependency)
+    )
+    return services, dependencies
+
+
+def overview(environment_id: int) -> dict[str, Any]:
+    """Services, their breakers and what is switched, worst first; a handful of queries.
 
     Raises:
         Environment.DoesNotExist: there is no such environment any more.
@@ -34,14 +69,18 @@ def picture(environment_id: int) -> dict[str, Any]:
     environment = Environment.objects.get(pk=environment_id)
     now = clock.now()
     rows = rules.rows_in_order(_rows(environment_id))
-    switches = _switches(environment_id)
+    switched = switches.in_force(environment_id)
     return {
         "as_of": rules.stamp(now),
-        "environment": {"slug": environment.slug, "name": environment.name},
+        "environment": {
+            "id": environment.pk,
+            "slug": environment.slug,
+            "name": environment.name,
+        },
         "revision": newest_number(environment_id),
         "density": rules.density(sum(len(row["tiles"]) for row in rows)),
-        "summary": rules.summary(rows, switches),
-        "switches": switches,
+        "summary": rules.summary(rows, switched),
+        "switches": switched,
         "services": rows,
     }
 
@@ -56,26 +95,6 @@ def _rows(environment_id: int) -> list[dict[str, Any]]:
         rules.service_row(told, cells[told.service], requests.get(told.service))
         for told in telemetry.convergence(environment_id)
     ]
-
-
-def _switches(environment_id: int) -> list[dict[str, Any]]:
-    """Flags and overrides in force, as services were told of them, the gravest first."""
-    now = clock.now()
-    published = Fragment.objects.current().filter(
-        environment_id=environment_id, part__in=[Part.FLAG, Part.OVERRIDE]
-    )
-    return rules.switches_in_order(
-        rules.switch(
-            fragment.part,
-            fragment.body,
-            key=fragment.name,
-            service=fragment.service,
-            dependency=fragment.dependency,
-            revision=fragment.revision,
-        )
-        for fragment in published
-        if fragment.body is not None and rules.holds(fragment.body, now)
-    )
 
 
 # -- who may look --------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The wall's page."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from apps.accounts.selectors import actor_of_token, find_token
+from apps.accounts.models import User
+from apps.accounts.selectors import actor_of_token, find_token, scopes_by_environment
 from apps.accounts.services import note_use
 from apps.audit import services as audit
 from apps.fleet.models import Environment
@@ -80,6 +81,8 @@ def _page(request: HttpRequest) -> HttpResponse:
             "environments": _switcher(grant, environments),
             "legend": list(rules.URGENCY),
             "is_demo": settings.DEMO,
+            "may": _may(request, grant),
+            "pages": _pages(frame.content["environment"]["slug"]),
         }
         return render(request, "live/wall.html", context)
     if not request.user.is_authenticated:
@@ -87,6 +90,23 @@ def _page(request: HttpRequest) -> HttpResponse:
     if slug or environments:
         raise Http404
     return render(request, "live/empty.html")
+
+
+def _may(request: HttpRequest, grant: Grant) -> dict[str, bool]:
+    """What this viewer may flip on the console's pages; nothing for a kiosk."""
+    if grant.user_id is None or not request.user.is_staff:
+        return {}
+    scopes = scopes_by_environment(cast("User", request.user)).get(grant.environment_id, ())
+    return {"flags": "flags:write" in scopes, "overrides": "overrides:write" in scopes}
+
+
+def _pages(slug: str) -> dict[str, str]:
+    """Where flags and overrides are flipped, and where those pages lead back to."""
+    return {
+        "flags": reverse("admin:degradation_flag_changelist"),
+        "overrides": reverse("admin:policies_override_changelist"),
+        "here": f"{reverse('wall')}?{urlencode({'environment': slug})}",
+    }
 
 
 def _switcher(grant: Grant, environments: list[Environment]) -> list[dict[str, Any]]:

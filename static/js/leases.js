@@ -1,5 +1,7 @@
 // Instants in the viewer's own zone, and what is left of a lease, counted from the server's time.
 
+import { gettext, interpolate } from "./words.js";
+
 const clock = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short",
 });
@@ -22,8 +24,10 @@ export function left(seconds) {
   const days = Math.floor(whole / 86400);
   const hours = Math.floor((whole % 86400) / 3600);
   const minutes = Math.floor((whole % 3600) / 60);
-  if (days) return `${days} d ${hours} h`;
-  if (hours) return `${hours} h ${pad(minutes)} min`;
+  if (days) return interpolate(gettext("%(days)s d %(hours)s h"), { days, hours });
+  if (hours) {
+    return interpolate(gettext("%(hours)s h %(minutes)s min"), { hours, minutes: pad(minutes) });
+  }
   return `${minutes}:${pad(whole % 60)}`;
 }
 
@@ -67,7 +71,9 @@ class Countdown extends HTMLElement {
   tick() {
     if (this.deadline === undefined) return;
     const seconds = (this.deadline - performance.now()) / 1000;
-    const text = seconds > 0 ? `ends in ${left(seconds)}` : "lease over";
+    const text = seconds > 0
+      ? interpolate(gettext("ends in %(time)s"), { time: left(seconds) })
+      : gettext("lease over");
     if (this.textContent !== text) this.textContent = text;
     this.title = localTime(this.dataset.ends);
   }

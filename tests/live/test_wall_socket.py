@@ -337,9 +337,9 @@ class TestWithoutTheDatabase:
         released = threading.Event()
         original = selectors.picture
 
-        def hang(environment_id: int) -> dict[str, Any]:
+        def hang(*arguments: Any) -> dict[str, Any]:
             released.wait(10)
-            return original(environment_id)
+            return original(*arguments)
 
         async with looking(viewer, "environment=here") as socket:
             first = await socket.frame_where(lambda frame: True)

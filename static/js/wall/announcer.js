@@ -1,34 +1,57 @@
 // What changed between two frames, in words, for those who do not see the colours.
 
-const WORDS = {
-  open: "open", forced: "forced open", half_open: "half-open", closed: "closed", failing: "failing",
-  idle: "without traffic", unreported: "not reported",
-};
+import { gettext, interpolate, ngettext } from "../words.js";
+
 const LOUD = new Set(["open", "forced", "half_open", "failing"]);
 const MOST = 3; // changes named one by one
 
+const words = {
+  open: () => gettext("%(name)s is open"),
+  forced: () => gettext("%(name)s is forced open"),
+  half_open: () => gettext("%(name)s is half-open"),
+  closed: () => gettext("%(name)s is closed"),
+  failing: () => gettext("%(name)s is failing"),
+  idle: () => gettext("%(name)s is without traffic"),
+  unreported: () => gettext("%(name)s is not reported"),
+};
+
 const conditions = (frame) =>
   new Map(frame.services.flatMap((row) =>
-    row.tiles.map((tile) => [`${tile.dependency} of ${row.slug}`, tile.condition])));
-const switches = (frame) =>
-  new Map(frame.switches.map((each) => [
-    `${each.key || "override"}${each.service ? ` of ${each.service}` : ""}${each.on ? ` on ${each.on}` : ""}`,
-    each,
-  ]));
+    row.tiles.map((tile) => [`${row.slug} → ${tile.dependency}`, tile.condition])));
+
+function nameOf(each) {
+  const what = each.key || gettext("override");
+  return [what, ...[each.service, each.on].filter(Boolean)].join(" → ");
+}
+
+const switches = (frame) => new Map(frame.switches.map((each) => [nameOf(each), each]));
+
+function switched(before, after) {
+  const [had, has] = [switches(before), switches(after)];
+  const said = [];
+  for (const [name, each] of has) {
+    if (!had.has(name)) {
+      said.push(interpolate(gettext("%(name)s engaged: %(reason)s"), { name, reason: each.reason }));
+    }
+  }
+  for (const name of had.keys()) {
+    if (!has.has(name)) said.push(interpolate(gettext("%(name)s ended"), { name }));
+  }
+  return said;
+}
+
+function moved(before, after) {
+  const old = conditions(before);
+  return [...conditions(after)]
+    .filter(([name, now]) => old.get(name) !== now && (LOUD.has(now) || LOUD.has(old.get(name))))
+    .map(([name, now]) => interpolate(words[now](), { name }));
+}
 
 /** Sentences about what a listener must know; empty where nothing of that kind changed. */
 export function changes(before, after) {
-  const said = [];
-  const old = conditions(before);
-  for (const [name, condition] of conditions(after)) {
-    const was = old.get(name);
-    if (was !== condition && (LOUD.has(condition) || LOUD.has(was))) {
-      said.push(`${name} is ${WORDS[condition]}`);
-    }
-  }
-  const [had, has] = [switches(before), switches(after)];
-  for (const [name, each] of has) if (!had.has(name)) said.push(`${name} engaged: ${each.reason}`);
-  for (const name of had.keys()) if (!has.has(name)) said.push(`${name} ended`);
+  const said = [...moved(before, after), ...switched(before, after)];
   if (said.length <= MOST) return said;
-  return [...said.slice(0, MOST), `and ${said.length - MOST} more changes`];
+  const more = said.length - MOST;
+  const rest = ngettext("and %(more)s more change", "and %(more)s more changes", more);
+  return [...said.slice(0, MOST), interpolate(rest, { more })];
 }

@@ -2,7 +2,9 @@
 
 import { localTime } from "../leases.js";
 import { count, duration, rate, share } from "./figures.js";
+import { pagesOf, point } from "./links.js";
 import { fill, mark, reconcile, show } from "./slots.js";
+import { draw } from "./trend.js";
 
 function setTime(root, name, instant) {
   const time = root.querySelector(`[data-field="${name}"]`);
@@ -12,13 +14,17 @@ function setTime(root, name, instant) {
   if (time.textContent !== text) time.textContent = text;
 }
 
-function updateTile(element, tile, service) {
+function setShape(root, name, shape) {
+  const use = root.querySelector(`[data-field="${name}"]`);
+  const address = `#shape-${shape}`;
+  if (use.getAttribute("href") !== address) use.setAttribute("href", address);
+}
+
+function updateTile(element, tile, row, pages) {
   mark(element, {
-    service, dependency: tile.dependency, state: tile.state, condition: tile.condition,
+    service: row.slug, dependency: tile.dependency, state: tile.state, condition: tile.condition,
   });
-  const shape = `#shape-${tile.condition}`;
-  const use = element.querySelector('[data-field="shape"]');
-  if (use.getAttribute("href") !== shape) use.setAttribute("href", shape);
+  setShape(element, "shape", tile.condition);
   fill(element, {
     dependency: tile.dependency,
     rate: rate(tile.calls_per_second),
@@ -30,9 +36,23 @@ function updateTile(element, tile, service) {
   });
   show(element, { override: tile.override, share: tile.partial, since: tile.since });
   setTime(element, "since", tile.since);
+  updateHealth(element, tile.health);
+  const trend = element.querySelector('[data-part="trend"]');
+  trend.toggleAttribute("hidden", !tile.trend);
+  if (tile.trend) draw(trend, tile.trend);
+  point(element, "override", pages.override(row, tile));
 }
 
-function updateService(element, row, templates) {
+function updateHealth(element, health) {
+  show(element, { health });
+  if (!health) return;
+  mark(element.querySelector('[data-part="health"]'), {
+    health: health.status, stale: health.stale ? "yes" : "no",
+  });
+  setShape(element, "health-shape", health.status);
+}
+
+function updateService(element, row, templates, pages) {
   mark(element, {
     service: row.slug,
     applied: row.applied,
@@ -43,11 +63,12 @@ function updateService(element, row, templates) {
   element.setAttribute("aria-label", row.slug);
   const head = element.querySelector("header");
   updateHead(head, row);
+  point(head, "read-only", pages.readOnly(row));
   reconcile(element.querySelector('[data-part="tiles"]'), row.tiles, {
     key: (tile) => tile.dependency,
     keyOf: (child) => child.dataset.dependency,
     template: templates.tile,
-    update: (child, tile) => updateTile(child, tile, row.slug),
+    update: (child, tile) => updateTile(child, tile, row, pages),
   });
 }
 
@@ -63,6 +84,7 @@ function updateHead(head, row) {
     "silent-count": count(row.silent.length),
     silent: row.silent.join(", "),
     stopping: count(row.stopping),
+    letters: count(row.letters),
     "traffic-rate": own ? rate(own.per_second) : "",
     "traffic-errors": own ? share(own.error_rate) : "",
     "traffic-p95": own ? duration(own.p95) : "",
@@ -72,6 +94,7 @@ function updateHead(head, row) {
     refused: row.refused.length,
     silent: row.silent.length,
     stopping: row.stopping,
+    letters: row.letters,
     traffic: own,
   });
   const [applied, silent] = head.querySelectorAll("summary");
@@ -82,7 +105,7 @@ function updateHead(head, row) {
   progress.value = row.applied;
 }
 
-function updateSwitch(element, each, serverTime) {
+function updateSwitch(element, each, serverTime, pages) {
   mark(element, {
     flag: each.type === "flag" ? each.key : "",
     override: each.type === "override" ? each.dependency : "",
@@ -101,9 +124,20 @@ function updateSwitch(element, each, serverTime) {
     on: each.on, percentage: each.partly, countdown: each.ends, "open-ended": !each.ends,
   });
   setTime(element, "since", each.since);
+  for (const change of ["extend", "end"]) point(element, change, pages.of(each, change));
   if (each.ends) {
     mark(element.querySelector("hf-countdown"), { ends: each.ends, now: serverTime });
   }
+}
+
+function updateEvent(element, event) {
+  mark(element, { event: event.kind, at: event.at, what: event.what });
+  setShape(element, "shape", event.kind);
+  fill(element, {
+    what: event.what, times: count(event.times), who: event.who, reason: event.reason,
+  });
+  show(element, { times: event.times > 1, reason: event.reason });
+  setTime(element, "at", event.at);
 }
 
 const nameOf = (each) => `${each.type} ${each.service} ${each.dependency} ${each.key}`;
@@ -115,17 +149,24 @@ function nameIn(child) {
 
 /** Puts the services and switches of a frame below `wall`. */
 export function updateBoard(wall, frame, templates) {
+  const pages = pagesOf(wall, frame);
   reconcile(wall.querySelector('[data-part="board"]'), frame.services, {
     key: (row) => row.slug,
     keyOf: (child) => child.dataset.service,
     template: templates.service,
-    update: (child, row) => updateService(child, row, templates),
+    update: (child, row) => updateService(child, row, templates, pages),
   });
   reconcile(wall.querySelector('[data-part="switches"]'), frame.switches, {
     key: nameOf,
     keyOf: nameIn,
     template: templates.switch,
-    update: (child, each) => updateSwitch(child, each, frame.server_time),
+    update: (child, each) => updateSwitch(child, each, frame.server_time, pages),
   });
-  show(wall, { empty: !frame.services.length });
+  reconcile(wall.querySelector('[data-part="events"]'), frame.events, {
+    key: (event) => `${event.at} ${event.kind} ${event.what}`,
+    keyOf: ({ dataset }) => `${dataset.at} ${dataset.event} ${dataset.what}`,
+    template: templates.event,
+    update: updateEvent,
+  });
+  show(wall, { empty: !frame.services.length, late: frame.events.length });
 }

@@ -1,6 +1,7 @@
 // The wall: one custom element that shows each frame, and says loudly when there is none.
 
 import { localTime } from "../leases.js";
+import { gettext, interpolate } from "../words.js";
 import { changes } from "./announcer.js";
 import { updateBoard } from "./board.js";
 import { Connection } from "./connection.js";
@@ -8,6 +9,7 @@ import { count } from "./figures.js";
 import { fill, mark, show } from "./slots.js";
 
 const STALE_AFTER = 2; // frame intervals
+const SAID_SECONDS = 20; // what a page before this one has done; the wall itself shows it
 
 class StatusWall extends HTMLElement {
   connectedCallback() {
@@ -26,6 +28,7 @@ class StatusWall extends HTMLElement {
     });
     this.connection.open();
     this.timer = setInterval(() => this.judgeFreshness(), 500);
+    setTimeout(() => show(this, { said: false }), SAID_SECONDS * 1000);
     this.querySelector('[data-part="switcher"]')?.addEventListener("change", (event) => {
       location.search = new URLSearchParams({ environment: event.target.value });
     });
@@ -97,8 +100,10 @@ class StatusWall extends HTMLElement {
   showTitle(isLost, isStale) {
     this.ownTitle ??= document.title;
     const open = this.frame?.summary.open;
-    const prefix = isLost ? "CONNECTION LOST · " : isStale ? "STALE · " : open ? `${open} open · ` : "";
-    const title = prefix + this.ownTitle;
+    const what = isLost ? gettext("CONNECTION LOST")
+      : isStale ? gettext("STALE")
+      : open ? interpolate(gettext("%(number)s open"), { number: count(open) }) : "";
+    const title = what ? `${what} · ${this.ownTitle}` : this.ownTitle;
     if (document.title !== title) document.title = title;
   }
 

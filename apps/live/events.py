@@ -1,0 +1,48 @@
+"""What happened last: breakers that moved, switches that people or leases flipped."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from apps.audit.models import Entry
+from apps.core import clock
+from apps.live import rules
+from apps.telemetry.models import BreakerEvent
+
+LATELY = timedelta(hours=1)
+MOST = 12
+READ = 60  # of each kind: a fleet says the same once per instance
+
+
+def newest(environment_id: int) -> list[dict[str, Any]]:
+    """The newest events of the last hour, newest first, at most `MOST`; two queries."""
+    since = clock.now() - LATELY
+    return rules.newest_events([*_moves(environment_id, since), *_flips(environment_id, since)])[
+        :MOST
+    ]
+
+
+def _moves(environment_id: int, since: datetime) -> list[dict[str, Any]]:
+    rows = BreakerEvent.objects.of_environment(environment_id).filter(
+        type="breaker.state_changed", received_at__gte=since
+    )
+    columns = ("at", "service__slug", "dependency", "to_state")
+    return [
+        rules.event(state, at, f"{service} → {dependency}")
+        for at, service, dependency, state in rows.order_by("-received_at")[:READ].values_list(
+            *columns
+        )
+    ]
+
+
+def _flips(environment_id: int, since: datetime) -> list[dict[str, Any]]:
+    rows = Entry.objects.filter(
+        chain__environment_id=environment_id,
+        at__gte=since,
+        action__in=rules.FLIPS,
+        outcome=Entry.Outcome.OK,
+    )
+    columns = ("action", "at", "object_label", "actor_label", "reason")
+    return [
+        rules.event(rules.FLIPS[action], at, what, who=who, reason=reason)
+        for action, at, what, who, reason in rows.order_by("-at")[:READ].values_list(*columns)
+    ]
