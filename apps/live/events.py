@@ -5,7 +5,7 @@ from typing import Any
 
 from apps.audit.models import Entry
 from apps.core import clock
-from apps.live import rules
+from apps.live.rules import events as rules
 from apps.telemetry.models import BreakerEvent
 
 LATELY = timedelta(hours=1)

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 INTERVAL_SECONDS = 1.0
 COALESCE_SECONDS = 0.1  # between two frames, whatever happens
 PATIENCE_SECONDS = 2.0  # with a database that hangs, before the last frame is repeated
-TOPICS = ("published", "telemetry", "fleet", "tokens", "epoch", "deadletters", "health")
+TOPICS = ("published", "telemetry", "fleet", "tokens", "epoch", "deadletters", "health", "alerts")
 
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="holdfast.wall")
 

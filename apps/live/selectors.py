@@ -12,11 +12,14 @@ from django.utils.crypto import constant_time_compare
 
 from apps.accounts.models import ApiToken, User
 from apps.accounts.selectors import scopes_by_environment
+from apps.alerts.selectors import firing
 from apps.core import clock
 from apps.deadletters.selectors import depths
 from apps.fleet.models import Dependency, Environment, Service
 from apps.health import selectors as health
 from apps.live import events, kiosk, rules, switches
+from apps.live.rules import trouble
+from apps.live.rules.lines import shows_line
 from apps.live.trends import Trends
 from apps.publication.selectors import newest_number
 from apps.telemetry import selectors as telemetry
@@ -34,8 +37,8 @@ def picture(environment_id: int, trends: Trends | None = None) -> dict[str, Any]
         Environment.DoesNotExist: there is no such environment any more.
     """
     frame = overview(environment_id)
-    lines = (trends or Trends(environment_id)).lines()
-    well = rules.health(health.states(environment_id))
+    lines = (trends or Trends(environment_id)).read()
+    well = trouble.health(health.states(environment_id))
     waiting = {each.service: each.unresolved for each in depths(environment_id)}
     services, dependencies = _keys(environment_id)
     for row in frame["services"]:
@@ -45,10 +48,14 @@ def picture(environment_id: int, trends: Trends | None = None) -> dict[str, Any]
             name = (row["slug"], tile["dependency"])
             tile["id"] = dependencies.get(tile["dependency"])
             tile["health"] = well.get(tile["dependency"])
-            tile["trend"] = lines.get(name) if rules.shows_line(tile, frame["density"]) else None
+            tile["trend"] = lines.get(name) if shows_line(tile, frame["density"]) else None
     frame["summary"]["letters"] = sum(waiting.values())
-    frame["summary"]["unwell"] = sum(each["status"] in rules.UNWELL for each in well.values())
-    return {**frame, "events": events.newest(environment_id)}
+    frame["summary"]["unwell"] = sum(each["status"] in trouble.UNWELL for each in well.values())
+    fires = firing(environment_id)
+    frame["summary"]["firing"] = len(fires)
+    frame["alerts"] = trouble.alerts_in_order(fires)
+    frame["events"] = events.newest(environment_id)
+    return frame
 
 
 def _keys(environment_id: int) -> tuple[dict[str, int], dict[str, int]]:

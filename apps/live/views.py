@@ -1,6 +1,6 @@
 """The wall's page."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -12,7 +12,6 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from apps.accounts.models import User
 from apps.accounts.selectors import actor_of_token, find_token, scopes_by_environment
 from apps.accounts.services import note_use
 from apps.audit import services as audit
@@ -96,15 +95,16 @@ def _may(request: HttpRequest, grant: Grant) -> dict[str, bool]:
     """What this viewer may flip on the console's pages; nothing for a kiosk."""
     if grant.user_id is None or not request.user.is_staff:
         return {}
-    scopes = scopes_by_environment(cast("User", request.user)).get(grant.environment_id, ())
-    return {"flags": "flags:write" in scopes, "overrides": "overrides:write" in scopes}
+    scopes = scopes_by_environment(request.user).get(grant.environment_id, ())
+    return {what: f"{what}:write" in scopes for what in ("flags", "overrides", "alerts")}
 
 
 def _pages(slug: str) -> dict[str, str]:
-    """Where flags and overrides are flipped, and where those pages lead back to."""
+    """Where the console's own pages are, and where those lead back to."""
     return {
         "flags": reverse("admin:degradation_flag_changelist"),
         "overrides": reverse("admin:policies_override_changelist"),
+        "alerts": reverse("admin:alerts_alert_changelist"),
         "here": f"{reverse('wall')}?{urlencode({'environment': slug})}",
     }
 

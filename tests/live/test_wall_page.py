@@ -1,7 +1,12 @@
 """The wall's page: what it shows before any script runs, who may see it, and kiosk tokens."""
 
+import html
 import re
+import struct
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlencode
 
 import pytest
 from django.db import connection
@@ -9,8 +14,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from apps.accounts.models import ApiToken, Membership
+from apps.alerts.models import Alert
 from apps.core import clock
-from apps.fleet.models import Environment
+from apps.degradation.models import Flag
+from apps.fleet.models import Dependency, Environment, Service
 from apps.live import selectors
 from apps.telemetry.models import InstanceState
 from tests import make
@@ -146,6 +153,121 @@ class TestThePage:
         assert '<option value="mine-too" selected>' in text
         assert '<option value="here">' in text
         assert "not-mine" not in text
+
+
+class TestFlipping:
+    @pytest.fixture
+    def text(self, here: Environment) -> str:
+        """The page of somebody who may switch, of a wall with everything to switch."""
+        return self.page(here, make.browser(make.member(here, "operator")))
+
+    def page(self, where: Environment, browser: Client) -> str:
+        running(where, "checkout", state="open")
+        make.dependency(where, "payments-api")
+        make.engaged(where, "read-only")
+        make.alert(make.alert_rule(where))
+        return html.unescape(browser.get("/wall/?environment=here").content.decode())
+
+    def test_links_lead_to_the_consoles_pages_with_the_place_filled_in(
+        self, here: Environment, text: str
+    ) -> None:
+        service = Service.objects.get(slug="checkout").pk
+        dependency = Dependency.objects.get(slug="payments-api").pk
+        flag, alert = Flag.objects.get().pk, Alert.objects.get().pk
+        back = "next=%2Fwall%2F%3Fenvironment%3Dhere"
+
+        for address in (
+            f"/admin/degradation/flag/read-only/?environment={here.pk}&{back}",
+            f"/admin/degradation/flag/read-only/?environment={here.pk}&service={service}&{back}",
+            f"/admin/degradation/flag/{flag}/end/?{back}",
+            f"/admin/degradation/flag/{flag}/extend/?{back}",
+            f"/admin/policies/override/engage/?environment={here.pk}&service={service}"
+            f"&dependency={dependency}&{back}",
+            f"/admin/alerts/alert/{alert}/acknowledge/?{back}",
+        ):
+            assert f'href="{address}"' in text
+
+    def test_a_page_comes_back_to_the_wall_which_says_what_was_done(
+        self, here: Environment
+    ) -> None:
+        browser = make.browser(make.member(here, "operator"))
+        flag = make.engaged(here, "read-only")
+        page = f"/admin/degradation/flag/{flag.pk}/end/?next=%2Fwall%2F%3Fenvironment%3Dhere"
+
+        assert 'href="/wall/?environment=here"' in browser.get(page).content.decode()  # cancel
+        answer = browser.post(page, {"reason": "primary is back", "version": flag.version})
+
+        assert answer["Location"] == "/wall/?environment=here"
+        assert "is ended" in browser.get(answer["Location"]).content.decode()
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "https://evil.example/",
+            "//evil.example/",
+            "/\\evil.example",
+            "/%0d%0aSet-Cookie:x",
+            "javascript:alert(1)",
+            "wall/",
+            "/" + "a" * 1000,
+        ],
+    )
+    def test_no_link_leads_people_elsewhere_afterwards(self, here: Environment, place: str) -> None:
+        browser = make.browser(make.member(here, "operator"))
+        flag = make.engaged(here, "read-only")
+        page = f"/admin/degradation/flag/{flag.pk}/end/?{urlencode({'next': unquote(place)})}"
+
+        answer = browser.post(page, {"reason": "primary is back", "version": flag.version})
+
+        assert answer["Location"] == f"/admin/degradation/flag/{flag.pk}/change/"
+
+    def test_a_viewer_is_offered_none(self, here: Environment, viewer: Client) -> None:
+        assert "data-link" not in self.page(here, viewer)
+
+    def test_a_kiosk_is_offered_none(self, here: Environment) -> None:
+        screen = kiosk(make.token(here, scopes=["wall:read"])[1])
+
+        assert "data-link" not in self.page(here, screen)
+
+
+class TestWordsOfScripts:
+    def test_they_come_under_the_strict_policy(self) -> None:
+        answer = Client().get("/words.js")
+
+        assert answer.status_code == 200
+        assert "unsafe" not in answer["Content-Security-Policy"]
+        assert answer["Content-Type"].startswith("text/javascript")
+
+    def test_they_come_in_the_readers_language(self, tmp_path: Path, settings: Any) -> None:
+        place = tmp_path / "de" / "LC_MESSAGES"
+        place.mkdir(parents=True)
+        (place / "djangojs.mo").write_bytes(catalogue({"": PLURALS, "lease over": "Frist vorbei"}))
+        settings.LOCALE_PATHS = [tmp_path]
+
+        text = Client().get("/words.js", headers={"Accept-Language": "de"}).content.decode()
+
+        assert '"lease over": "Frist vorbei"' in text
+
+    def test_pages_load_them_before_their_scripts(self, here: Environment, viewer: Client) -> None:
+        for page, script in (("/wall/", "wall.js"), ("/admin/", "console.js")):
+            text = viewer.get(page).content.decode()
+            assert -1 < text.index('src="/words.js"') < text.index(script)
+
+
+PLURALS = "Content-Type: text/plain; charset=UTF-8\nPlural-Forms: nplurals=2; plural=(n != 1);\n"
+
+
+def catalogue(words: dict[str, str]) -> bytes:
+    """A compiled catalogue (GNU gettext's .mo) of these messages."""
+    pairs = sorted((key.encode(), value.encode()) for key, value in words.items())
+    tables, texts = [], b""
+    begin = 28 + 16 * len(pairs)
+    for column in (0, 1):
+        for pair in pairs:
+            tables.append(struct.pack("<II", len(pair[column]), begin + len(texts)))
+            texts += pair[column] + b"\0"
+    header = (0x950412DE, 0, len(pairs), 28, 28 + 8 * len(pairs), 0, 0)
+    return struct.pack("<7I", *header) + b"".join(tables) + texts
 
 
 class TestWhoMayLook:

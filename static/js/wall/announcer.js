@@ -40,6 +40,18 @@ function switched(before, after) {
   return said;
 }
 
+function alerted(before, after) {
+  const [had, has] = [before, after].map((frame) => new Map(frame.alerts.map((each) => [each.id, each])));
+  const told = (name, format) => interpolate(format, { name });
+  const nameOfAlert = (each) => `${each.rule}: ${each.subject}`;
+  return [
+    ...[...has.values()].filter((each) => !had.has(each.id))
+      .map((each) => told(nameOfAlert(each), gettext("Alert %(name)s"))),
+    ...[...had.values()].filter((each) => !has.has(each.id))
+      .map((each) => told(nameOfAlert(each), gettext("No alert any more: %(name)s"))),
+  ];
+}
+
 function moved(before, after) {
   const old = conditions(before);
   return [...conditions(after)]
@@ -49,7 +61,9 @@ function moved(before, after) {
 
 /** Sentences about what a listener must know; empty where nothing of that kind changed. */
 export function changes(before, after) {
-  const said = [...moved(before, after), ...switched(before, after)];
+  const said = [
+    ...alerted(before, after), ...moved(before, after), ...switched(before, after),
+  ];
   if (said.length <= MOST) return said;
   const more = said.length - MOST;
   const rest = ngettext("and %(more)s more change", "and %(more)s more changes", more);

@@ -130,6 +130,28 @@ function updateSwitch(element, each, serverTime, pages) {
   }
 }
 
+function updateAlert(element, alert, pages) {
+  mark(element, {
+    alert: alert.id,
+    severity: alert.severity,
+    quiet: alert.acknowledged_by || alert.silenced ? "yes" : "no",
+  });
+  fill(element, {
+    rule: alert.rule,
+    subject: alert.subject,
+    value: alert.value,
+    acknowledged: alert.acknowledged_by,
+  });
+  show(element, {
+    value: !alert.no_data,
+    "no-data": alert.no_data,
+    acknowledged: alert.acknowledged_by,
+    silenced: alert.silenced,
+  });
+  setTime(element, "since", alert.since);
+  point(element, "acknowledge", pages.acknowledge(alert));
+}
+
 function updateEvent(element, event) {
   mark(element, { event: event.kind, at: event.at, what: event.what });
   setShape(element, "shape", event.kind);
@@ -162,11 +184,17 @@ export function updateBoard(wall, frame, templates) {
     template: templates.switch,
     update: (child, each) => updateSwitch(child, each, frame.server_time, pages),
   });
+  reconcile(wall.querySelector('[data-part="alerts"]'), frame.alerts, {
+    key: (alert) => String(alert.id),
+    keyOf: (child) => child.dataset.alert,
+    template: templates.alert,
+    update: (child, alert) => updateAlert(child, alert, pages),
+  });
   reconcile(wall.querySelector('[data-part="events"]'), frame.events, {
     key: (event) => `${event.at} ${event.kind} ${event.what}`,
     keyOf: ({ dataset }) => `${dataset.at} ${dataset.event} ${dataset.what}`,
     template: templates.event,
     update: updateEvent,
   });
-  show(wall, { empty: !frame.services.length, late: frame.events.length });
+  show(wall, { empty: !frame.services.length, late: frame.events.length, firing: frame.alerts.length });
 }

@@ -3,7 +3,7 @@
 
 /** Addresses of the pages, with the place filled in. */
 export function pagesOf(wall, frame) {
-  const { flags, overrides, here } = wall.dataset;
+  const { flags, overrides, alerts, here } = wall.dataset;
   const at = (page, places) => {
     const known = Object.entries(places).filter(([, id]) => id);
     return `${page}?${new URLSearchParams([...known, ["next", here]])}`;
@@ -14,6 +14,8 @@ export function pagesOf(wall, frame) {
     readOnly: (row) => row.id && at(`${flags}read-only/`, { environment, service: row.id }),
     override: (row, tile) => tile.id
       && at(`${overrides}engage/`, { environment, service: row.id, dependency: tile.id }),
+    acknowledge: (each) => may.includes("alert") && !each.acknowledged_by && !each.no_data
+      && at(`${alerts}${each.id}/acknowledge/`, {}),
     of: (each, change) => each.id && may.includes(each.type)
       && at(`${each.type === "flag" ? flags : overrides}${each.id}/${change}/`, {}),
   };

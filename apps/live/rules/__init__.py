@@ -1,8 +1,8 @@
 """What a frame of the wall says, and in which order: the worst first. No Django."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Protocol, TypedDict
+from datetime import datetime
+from typing import Any, Protocol
 
 from apps.core import clock
 
@@ -17,21 +17,6 @@ URGENCY = {
     "closed": 1,
     "idle": 0,
 }
-CALM = ("closed", "idle")  # conditions of tiles that need no look
-SPAN_SECONDS = 20  # of a point of a line, in whole windows of 10 s
-SPANS = 30  # points of a line: ten minutes
-# What an entry of the audit log is to the strip of events.
-FLIPS = {
-    "flag.engaged": "engaged",
-    "flag.extended": "extended",
-    "flag.ended": "ended",
-    "override.engaged": "engaged",
-    "override.extended": "extended",
-    "override.ended": "ended",
-}
-ALIKE_SECONDS = 15  # instances that say the same within so many are one event
-UNWELL = ("down", "degraded")
-WORST_HEALTH = ("down", "degraded", "unknown", "up")
 
 
 class Cell(Protocol):
@@ -59,26 +44,6 @@ class Cell(Protocol):
     def since(self) -> datetime | None: ...
     @property
     def override(self) -> str | None: ...
-
-
-class Checked(Protocol):
-    """What is read of a check of a dependency."""
-
-    @property
-    def dependency(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def is_stale(self) -> bool: ...
-    @property
-    def since(self) -> datetime | None: ...
-
-
-class Trend(TypedDict):
-    """A line of `SPANS` points, oldest first."""
-
-    calls: list[int]
-    errors: list[int]
 
 
 class Refusal(Protocol):
@@ -265,81 +230,6 @@ def holds(body: Mapping[str, Any], now: datetime) -> bool:
         return False
     end = body.get("expires_at")
     return end is None or datetime.fromisoformat(end) > now
-
-
-def span_start(instant: datetime) -> datetime:
-    """The start of the span of a line's point that `instant` lies in."""
-    seconds = int(instant.timestamp())
-    return datetime.fromtimestamp(seconds - seconds % SPAN_SECONDS, UTC)
-
-
-def trend(windows: Iterable[tuple[datetime, int, int]], start: datetime) -> Trend:
-    """The line of (start, calls, failures) from `start` on."""
-    line = Trend(calls=[0] * SPANS, errors=[0] * SPANS)
-    for at, calls, failures in windows:
-        span = int((at - start).total_seconds() // SPAN_SECONDS)
-        line["calls"][span] += calls
-        line["errors"][span] += failures
-    return line
-
-
-def shows_line(tile: Mapping[str, Any], density: str) -> bool:
-    """Whether a tile has room for its line: where tiles stand close, only if it needs a look."""
-    return density != "dense" or tile["condition"] not in CALM
-
-
-def health(checks: Iterable[Checked]) -> dict[str, dict[str, Any]]:
-    """How each dependency is that is checked: what the worst of its checks says."""
-    found: dict[str, Checked] = {}
-    for check in checks:
-        known = found.get(check.dependency)
-        if known is None or _badness(check) < _badness(known):
-            found[check.dependency] = check
-    return {
-        dependency: {
-            "status": check.status,
-            "stale": check.is_stale,
-            "since": stamp(check.since),
-        }
-        for dependency, check in found.items()
-        if dependency
-    }
-
-
-def _badness(check: Checked) -> int:
-    return WORST_HEALTH.index(check.status)
-
-
-def event(kind: str, at: datetime, what: str, *, who: str = "", reason: str = "") -> dict[str, Any]:
-    """One line of the strip: `kind` is a breaker's new state, or engaged, extended, ended."""
-    return {
-        "kind": kind,
-        "at": stamp(at),
-        "what": what,
-        "who": who,
-        "reason": reason,
-        "times": 1,
-    }
-
-
-def newest_events(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Newest first; instances that say the same of a breaker within seconds are one, counted."""
-    kept: list[dict[str, Any]] = []
-    last: dict[tuple[str, str], dict[str, Any]] = {}
-    for each in sorted(events, key=lambda each: each["at"], reverse=True):
-        name = (each["what"], each["kind"])
-        known = last.get(name)
-        if known is not None and not each["who"] and _seconds(each, known) <= ALIKE_SECONDS:
-            known["times"] += 1
-            continue
-        last[name] = each
-        kept.append(each)
-    return kept
-
-
-def _seconds(older: Mapping[str, Any], newer: Mapping[str, Any]) -> float:
-    gap = datetime.fromisoformat(newer["at"]) - datetime.fromisoformat(older["at"])
-    return gap.total_seconds()
 
 
 def density(tiles: int) -> str:
