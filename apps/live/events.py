@@ -10,15 +10,16 @@ from apps.telemetry.models import BreakerEvent
 
 LATELY = timedelta(hours=1)
 MOST = 12
+MOST_FLIPS = 4  # which a breaker that goes up and down must not push out
 READ = 60  # of each kind: a fleet says the same once per instance
 
 
 def newest(environment_id: int) -> list[dict[str, Any]]:
     """The newest events of the last hour, newest first, at most `MOST`; two queries."""
     since = clock.now() - LATELY
-    return rules.newest_events([*_moves(environment_id, since), *_flips(environment_id, since)])[
-        :MOST
-    ]
+    flips = rules.newest_events(_flips(environment_id, since))[:MOST_FLIPS]
+    moves = rules.newest_events(_moves(environment_id, since))[: MOST - len(flips)]
+    return rules.newest_events([*flips, *moves])
 
 
 def _moves(environment_id: int, since: datetime) -> list[dict[str, Any]]:

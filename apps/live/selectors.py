@@ -54,6 +54,7 @@ def picture(environment_id: int, trends: Trends | None = None) -> dict[str, Any]
     fires = firing(environment_id)
     frame["summary"]["firing"] = len(fires)
     frame["alerts"] = trouble.alerts_in_order(fires)
+    frame["more_alerts"] = len(fires) - len(frame["alerts"])
     frame["events"] = events.newest(environment_id)
     return frame
 

@@ -12,6 +12,7 @@ from apps.core import clock
 from apps.fleet.models import Environment, Service
 from apps.health.models import Check
 from apps.live import events, selectors
+from apps.live.rules import trouble
 from apps.live.trends import Trends
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
 from tests import make
@@ -118,6 +119,14 @@ class TestContent:
             ("errors", "ana")
         ]
 
+    def test_alerts_that_find_no_room_are_counted(self, here: Environment) -> None:
+        for _number in range(trouble.MOST_ALERTS + 2):
+            make.alert(make.alert_rule(here))
+
+        frame = selectors.picture(here.pk)
+
+        assert (len(frame["alerts"]), frame["more_alerts"]) == (trouble.MOST_ALERTS, 2)
+
     def test_breakers_that_moved_and_switches_are_told_newest_first(
         self, here: Environment
     ) -> None:
@@ -140,6 +149,16 @@ class TestContent:
 
         with clock.use(lambda: later):
             assert events.newest(here.pk) == []
+
+    def test_breakers_that_go_up_and_down_do_not_push_switches_out(self, here: Environment) -> None:
+        make.engaged(here, "read-only")
+        for number in range(events.MOST + 3):
+            moved(running(here, f"service-of-{number}"), "open")
+
+        told = events.newest(here.pk)
+
+        assert len(told) == events.MOST
+        assert "engaged" in {each["kind"] for each in told}
 
     def test_the_strip_is_bounded(self, here: Environment) -> None:
         for number in range(15):

@@ -38,7 +38,7 @@ def newest_events(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         name = (each["what"], each["kind"])
         known = last.get(name)
         if known is not None and not each["who"] and _seconds(each, known) <= ALIKE_SECONDS:
-            known["times"] += 1
+            known["times"] += each["times"]
             continue
         last[name] = each
         kept.append(each)

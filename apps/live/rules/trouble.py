@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from apps.live.rules import stamp
 
-MOST_ALERTS = 8  # the gravest; the number of all stands in the summary
+MOST_ALERTS = 6  # the gravest; how many more there are is said below them
 UNWELL = ("down", "degraded")
 WORST_HEALTH = ("down", "degraded", "unknown", "up")
 

@@ -196,5 +196,7 @@ export function updateBoard(wall, frame, templates) {
     template: templates.event,
     update: updateEvent,
   });
-  show(wall, { empty: !frame.services.length, late: frame.events.length, firing: frame.alerts.length });
+  fill(wall, { more: count(frame.more_alerts) });
+  show(wall, { firing: frame.alerts.length, more: frame.more_alerts });
+  show(wall, { empty: !frame.services.length, late: frame.events.length });
 }
