@@ -60,7 +60,7 @@ def moved(of: Service, state: str) -> None:
         type="breaker.state_changed",
         from_state="closed",
         to_state=state,
-        at=now,
+        at=now + timedelta(seconds=1),  # by its own clock, and after what was done in the test
         received_at=now,
     )
 
