@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from celery import Celery, current_app
+from django_structlog.celery.steps import DjangoStructLogInitStep
 
 from controlplane import celery_app, tasks
 from controlplane.embedded import EmbeddedCelery
@@ -64,6 +66,28 @@ def test_beat_sends_and_the_worker_runs(app: Celery) -> None:
         assert embedded.age < 5.0
     finally:
         embedded.stop()
+
+
+def test_a_task_logs_with_the_id_of_the_request_that_sent_it(app: Celery) -> None:
+    app.steps["worker"].add(DjangoStructLogInitStep)  # as controlplane.celery does
+    seen: list[object] = []
+    ran = threading.Event()
+
+    @app.task(name="test.look", ignore_result=True, shared=False)
+    def look() -> None:
+        seen.append(structlog.contextvars.get_contextvars().get("request_id"))
+        ran.set()
+
+    embedded = EmbeddedCelery(app)
+    embedded.start()
+    try:
+        with structlog.contextvars.bound_contextvars(request_id="click-7"):
+            app.send_task("test.look")
+
+        assert ran.wait(10.0)
+    finally:
+        embedded.stop()
+    assert seen == ["click-7"]
 
 
 @pytest.mark.parametrize("part", ["worker", "beat"])
