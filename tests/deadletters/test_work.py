@@ -286,6 +286,16 @@ class TestOutcomes:
         assert told(client, work, "resolved") == "late"
         assert status() == "redrive_pending"
 
+    def test_resolved_in_time_says_nothing_of_a_later_failure_either(
+        self, service: Service, client: APIClient, work: dict[str, Any], watch: Watch
+    ) -> None:
+        watch.advance(1)
+        make.letters(service, "order-1", last_failed_at="2026-11-22T15:00:30Z")
+
+        assert told(client, work, "resolved") == "accepted"
+        assert status() == "new"
+        assert numbers() == {"resolved": 1}
+
     def test_what_was_never_claimed_is_unknown(
         self, service: Service, client: APIClient, work: dict[str, Any]
     ) -> None:

@@ -46,6 +46,7 @@ class _Changes:
     released: list[RedriveItem] = field(default_factory=list)
     resolved: set[int] = field(default_factory=set)  # letters
     refailed: set[int] = field(default_factory=set)
+    failed_since: set[int] = field(default_factory=set)  # resolved, and failed anew
     counts: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def end(self, claim: Claim, outcome: str) -> None:
@@ -108,7 +109,7 @@ def _settle(
     if claim is None:
         return "unknown"
     if claim.ended_at is None:
-        _apply(told, claim, active[told.letter_id], changes)
+        _apply(told, claim, active[told.letter_id], letters[told.letter_id], changes)
         return "accepted"
     if claim.outcome == told.outcome:
         return "accepted"  # said before; the answer was lost
@@ -117,7 +118,9 @@ def _settle(
     return "late"
 
 
-def _apply(told: Outcome, claim: Claim, item: RedriveItem, changes: _Changes) -> None:
+def _apply(
+    told: Outcome, claim: Claim, item: RedriveItem, letter: DeadLetter, changes: _Changes
+) -> None:
     if told.outcome == "extend":
         until = clock.now() + timedelta(seconds=claim.lease_seconds)
         Claim.objects.filter(pk=claim.pk).update(expires_at=until)
@@ -127,7 +130,8 @@ def _apply(told: Outcome, claim: Claim, item: RedriveItem, changes: _Changes) ->
         changes.released.append(item)
     elif told.outcome == "resolved":
         changes.close(item, RedriveItem.State.RESOLVED, told)
-        changes.resolved.add(told.letter_id)
+        has_failed_since = letter.captured_at > claim.claimed_at
+        (changes.failed_since if has_failed_since else changes.resolved).add(told.letter_id)
     else:
         changes.close(item, RedriveItem.State.REFAILED, told)
         changes.refailed.add(told.letter_id)
@@ -163,6 +167,7 @@ def _write(changes: _Changes, letters: Mapping[int, DeadLetter]) -> None:
     writing.move(
         [letters[key] for key in sorted(changes.resolved)], LetterStatus.RESOLVED, redrive_count=0
     )
+    writing.move([letters[key] for key in sorted(changes.failed_since)], LetterStatus.NEW)
     _refail([letters[key] for key in sorted(changes.refailed)])
     # Sums of the batch first, so that no redrive is over before all of its items are counted.
     writing.count_in_redrives(changes.counts)
