@@ -33,9 +33,15 @@ def address(page: str, *of: Any) -> str:
     return reverse(f"admin:alerts_{page}", args=of)
 
 
+def post(client: Client, page: str, row: Any, values: dict[str, Any], **options: Any) -> Any:
+    """Fill in a page of an object as it is now."""
+    row.refresh_from_db()
+    return client.post(address(page, row.pk), {"version": row.version, **values}, **options)
+
+
 def test_an_alert_shows_its_timeline_and_whom_to_ask(console: Client) -> None:
     alert = fire_of(make.action().rule)
-    console.post(address("alert_acknowledge", alert.pk), {"note": "on it", "version": ""})
+    post(console, "alert_acknowledge", alert, {"note": "on it"})
 
     page = console.get(address("alert_change", alert.pk)).content.decode()
 
@@ -48,7 +54,7 @@ def test_an_alert_shows_its_timeline_and_whom_to_ask(console: Client) -> None:
 def test_an_alert_is_silenced_from_its_page(console: Client) -> None:
     alert = make.alert()
 
-    console.post(address("alert_silence", alert.pk), {"lease": "3600", "reason": "known"})
+    post(console, "alert_silence", alert, {"lease": "3600", "reason": "known"})
 
     assert Silence.objects.get().matchers == [{"name": "rule", "value": alert.key}]
 
@@ -91,8 +97,8 @@ def test_a_rule_is_changed_and_restored(console: Client) -> None:
 def test_the_test_button_says_what_happened(console: Client) -> None:
     with hook(500) as received:
         channel = make.channel(address=received.address)
-        wrong = console.post(address("channel_test", channel.pk), {"note": ""})
-        right = console.post(address("channel_test", channel.pk), {"note": ""}, follow=True)
+        wrong = post(console, "channel_test", channel, {"note": ""})
+        right = post(console, "channel_test", channel, {"note": ""}, follow=True)
 
     assert "It was not delivered: HTTP 500." in wrong.content.decode()
     assert "took the message" in right.content.decode()
@@ -115,7 +121,7 @@ def test_an_address_is_never_shown_again(console: Client) -> None:
 def test_a_channel_keeps_its_address_where_none_is_given(console: Client) -> None:
     channel = make.channel()
 
-    console.post(address("channel_edit", channel.pk), {"address": "", "wants_ends": "on"})
+    post(console, "channel_edit", channel, {"address": "", "wants_ends": "on"})
 
     after = Channel.objects.get()
     assert after.sealed_address == channel.sealed_address
@@ -128,8 +134,8 @@ def test_an_action_says_whom_it_hits_and_is_armed_with_a_reason(console: Client)
     edit = {"lease_seconds": "60", "max_lease_seconds": "600", "mode": "armed"}
 
     page = console.get(address("action_edit", action.pk)).content.decode()
-    refused = console.post(address("action_edit", action.pk), edit)
-    console.post(address("action_edit", action.pk), edit | {"reason": "seen enough"})
+    refused = post(console, "action_edit", action, edit)
+    post(console, "action_edit", action, edit | {"reason": "seen enough"})
 
     assert "1 service, 0 instances" in page
     assert refused.status_code == 422
@@ -140,10 +146,11 @@ def test_actions_are_frozen_and_thawed(console: Client) -> None:
     place = make.environment()
     services.ensure_defaults(place.pk)
 
-    console.post(address("alertenvironmentsettings_freeze", place.pk), {"reason": "drill"})
+    switch = AlertEnvironmentSettings.objects.get(pk=place.pk)
+    post(console, "alertenvironmentsettings_freeze", switch, {"reason": "drill"})
     assert AlertEnvironmentSettings.objects.get(pk=place.pk).frozen
 
-    console.post(address("alertenvironmentsettings_thaw", place.pk), {"reason": "over"})
+    post(console, "alertenvironmentsettings_thaw", switch, {"reason": "over"})
     assert not AlertEnvironmentSettings.objects.get(pk=place.pk).frozen
 
 

@@ -65,6 +65,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "alert-settings": {"frozen": True, "reason": "x"},
     "channels": {"wants_ends": True},
     "engage": {"reason": "x"},
+    "restore": {},
     "extend": {"lease_seconds": 3600},
     "end": {"reason": "x"},
     "revoke": {"reason": "x"},
@@ -94,6 +95,8 @@ def words(route: Route) -> list[str]:
 
 def body_for(route: Route) -> dict[str, Any]:
     first, last = words(route)[0], words(route)[-1]
+    if (first, last) == ("alerts", "acknowledge"):
+        return {"note": "x"}
     return BODIES.get(last, BODIES.get(first, {}))
 
 
