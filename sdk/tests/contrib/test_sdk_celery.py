@@ -124,23 +124,3 @@ def all_of(server: PolicyServer) -> list[dict[str, Any]]:
 def offer(server: PolicyServer, key: int, item: dict[str, Any]) -> None:
     members = {name: item[name] for name in ("idempotency_key", "headers", "body")}
     server.desk.offer(key, item["handler"], None, **members)
-
-
-def test_its_workers_answer_a_check(app: Celery) -> None:
-    with app.connection_for_read() as connection:
-        replies = connection.SimpleQueue("holdfast.canary.7")
-        sent = app.tasks["holdfast.canary"].delay("holdfast.canary.7")
-
-        assert replies.get(timeout=20).payload == {"canary": sent.id}
-        replies.close()
-
-
-def test_a_canary_replies_to_no_queue_of_the_application(app: Celery) -> None:
-    with app.connection_for_read() as connection:
-        own = connection.SimpleQueue("shop.orders")
-        app.tasks["holdfast.canary"].delay("shop.orders")
-        app.tasks["holdfast.canary"].delay("holdfast.canary.8")
-        connection.SimpleQueue("holdfast.canary.8").get(timeout=20)  # the later one is done
-
-        assert own.qsize() == 0
-        own.close()

@@ -21,7 +21,6 @@ from celery.exceptions import (
 
 from holdfast import Holdfast, Letter
 
-CANARY = "holdfast.canary"  # the task of Holdfast's checks of kind celery, and how replies begin
 KEY = "idempotency_key"  # header of a message; its id if it has none
 _REDRIVEN = "holdfast-redriven"  # how often a redrive has sent it again
 _QUEUE = "celery-queue"
@@ -39,10 +38,7 @@ def connect(hf: Holdfast, app: Celery) -> None:
     its retries is. Letters are handled by the task's name. The worker's main process claims them;
     sending the task again resolves the letter, and if that fails too, it is another letter with the
     same idempotency key: the header `idempotency_key` of the message, else the task's id.
-
-    Its workers then answer Holdfast's checks of kind `celery` too.
     """
-    answer_checks(app)
     bridge = _Bridge(hf, app)
     signals.task_failure.connect(bridge.task_failed, weak=False)
     signals.task_rejected.connect(bridge.message_rejected, weak=False)
@@ -50,17 +46,6 @@ def connect(hf: Holdfast, app: Celery) -> None:
     signals.worker_ready.connect(bridge.worker_ready, weak=False)
     signals.worker_process_init.connect(bridge.process_began, weak=False)
     signals.worker_shutdown.connect(bridge.worker_ended, weak=False)
-
-
-def answer_checks(app: Celery) -> None:
-    """Register the task by which a check sees that a worker of this app runs what it takes."""
-
-    @app.task(name=CANARY, bind=True, ignore_result=True)
-    def canary(task: Any, reply_to: str) -> None:
-        if reply_to.startswith(f"{CANARY}."):
-            with app.connection_for_write() as connection:
-                producer = connection.Producer(serializer="json")
-                producer.publish({"canary": task.request.id}, routing_key=reply_to, exchange="")
 
 
 class _Bridge:
