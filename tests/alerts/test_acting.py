@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from apps.alerts import services
-from apps.alerts.models import Action, Engagement
+from apps.alerts.models import Action, Alert, AlertEnvironmentSettings, Engagement, Rule
 from apps.alerts.services import acting
 from apps.audit.models import Entry
 from apps.core import clock
@@ -21,6 +21,11 @@ pytestmark = pytest.mark.django_db
 
 def armed(**settings: Any) -> Action:
     return make.action(mode="armed", **settings)
+
+
+def down() -> Rule:
+    """A rule about checks, which go on whatever flag is engaged."""
+    return make.alert_rule(kind="check_down", threshold=1)
 
 
 def outcome() -> str:
@@ -140,7 +145,7 @@ class TestArmed:
 
 class TestLeases:
     def test_one_is_renewed_while_the_alert_fires_up_to_the_maximum(self) -> None:
-        action = armed(lease_seconds=120, max_lease_seconds=300)
+        action = armed(of=down(), lease_seconds=120, max_lease_seconds=300)
         begin = clock.now()
         with clock.use(lambda: begin):
             fire_of(action.rule)
@@ -162,6 +167,60 @@ class TestLeases:
             acting.look_after(action.environment_id)
 
         assert (Flag.objects.get().enabled, outcome()) == (False, "left")
+
+
+class TestFlagsThatHideTheirReason:
+    """A fallback flag skips the calls by which its alert's rule judges."""
+
+    BEGIN = clock.now()
+
+    def look(self, action: Action, *, after: float) -> bool:
+        """Whether the flag is engaged once leases were ended and actions looked after."""
+        with clock.use(lambda: self.BEGIN + timedelta(seconds=after)):
+            degradation.end_due_flags()
+            acting.look_after(action.environment_id)
+        return Flag.objects.get().enabled
+
+    def fired(self, action: Action) -> Alert:
+        with clock.use(lambda: self.BEGIN):
+            return fire_of(action.rule)
+
+    def test_its_lease_is_not_renewed_so_that_calls_can_tell(self) -> None:
+        action = armed(lease_seconds=120, max_lease_seconds=3600)
+        self.fired(action)
+
+        assert [self.look(action, after=after) for after in (100, 121)] == [True, False]
+
+    def test_it_is_engaged_again_when_the_calls_go_on_failing(self) -> None:
+        action = armed(lease_seconds=120, max_lease_seconds=3600)
+        self.fired(action)
+
+        looks = [self.look(action, after=after) for after in (121, 150, 182)]
+
+        assert looks == [False, False, True]
+
+    def test_it_stays_off_when_the_calls_succeed(self) -> None:
+        action = armed(lease_seconds=120, max_lease_seconds=3600)
+        alert = self.fired(action)
+        assert not self.look(action, after=121)
+
+        Alert.objects.filter(pk=alert.pk).update(unmet_at=self.BEGIN + timedelta(seconds=140))
+
+        assert not self.look(action, after=182)
+
+    def test_never_beyond_the_longest_time_since_the_alert_fired(self) -> None:
+        action = armed(lease_seconds=120, max_lease_seconds=240)
+        self.fired(action)
+
+        assert [self.look(action, after=after) for after in (121, 182)] == [False, False]
+
+    def test_not_while_frozen(self) -> None:
+        action = armed(lease_seconds=120, max_lease_seconds=3600)
+        self.fired(action)
+        self.look(action, after=121)
+        AlertEnvironmentSettings.objects.create(environment=action.environment, frozen=True)
+
+        assert not self.look(action, after=182)
 
 
 class TestFreeze:

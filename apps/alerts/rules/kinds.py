@@ -21,14 +21,15 @@ class Kind:
     counts: bool = False  # whole things: reaching the threshold is trouble already
     sampled: bool = False  # says nothing below `min_samples`
     windowed: bool = False  # looks at the last `window_seconds`
+    of_calls: bool = False  # says nothing new while a fallback flag skips the calls
 
 
 KINDS: Mapping[str, Kind] = {
-    "latency": Kind("s", 100.0, sampled=True, windowed=True),
-    "error_rate": Kind("share", 1.0, sampled=True, windowed=True),
-    "breaker_open": Kind("instances", 10_000, counts=True),
-    "bulkhead_full": Kind("rejections", 1e9, counts=True, windowed=True),
-    "retries_exhausted": Kind("calls", 1e9, counts=True, windowed=True),
+    "latency": Kind("s", 100.0, sampled=True, windowed=True, of_calls=True),
+    "error_rate": Kind("share", 1.0, sampled=True, windowed=True, of_calls=True),
+    "breaker_open": Kind("instances", 10_000, counts=True, of_calls=True),
+    "bulkhead_full": Kind("rejections", 1e9, counts=True, windowed=True, of_calls=True),
+    "retries_exhausted": Kind("calls", 1e9, counts=True, windowed=True, of_calls=True),
     "check_down": Kind("checks", 1, counts=True),
     "memory_high": Kind("share", 1.0),
     "disk_low": Kind("share", 1.0, below=True),
@@ -37,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "dead_letters_many": Kind("letters", 1e9, counts=True),
     "dead_letters_old": Kind("s", 31_536_000),
 }
+OF_CALLS = frozenset(name for name, kind in KINDS.items() if kind.of_calls)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
 """What Holdfast switches by itself: in shadow unless armed, never while frozen, never over people.
 
 Everything here runs in the transaction of the transition it follows from, or in one of its own.
+
+A fallback flag skips the very calls that some rules judge by: while it is engaged, nothing tells
+whether the dependency is back. So the lease of such a flag is not renewed. When it is over the
+calls say how things are, and if the alert still fires after a while the flag is engaged again.
 """
 
 from datetime import timedelta
@@ -10,6 +14,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from apps.alerts.models import Action, Alert, AlertEnvironmentSettings, Engagement
+from apps.alerts.rules import kinds
 from apps.core import clock
 from apps.core.actor import Actor, automation
 from apps.core.errors import Conflict, DomainError
@@ -21,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 AUTOMATION = "alert action"
 RENEW_BEFORE = timedelta(seconds=30)  # the end of a lease; the shortest lease is a minute
+PROBE = timedelta(seconds=60)  # of calls, before a flag that hides them is engaged again
 Outcome = Engagement.Outcome
 
 
@@ -48,6 +54,16 @@ def look_after(environment_id: int) -> None:
     for engagement in held.select_related("action__rule", "alert").order_by("pk"):
         with transaction.atomic():
             _look_after(engagement)
+    hiding = Action.objects.filter(
+        environment_id=environment_id,
+        mode=Action.Mode.ARMED,
+        flag_kind=Action.FlagKind.FALLBACK,
+        rule__kind__in=kinds.OF_CALLS,
+    )
+    for action in hiding.select_related("service", "rule").order_by("pk"):
+        if (alert := _still_needed_for(action)) and not is_frozen(environment_id):
+            with transaction.atomic():
+                _engage(action, alert)
 
 
 def is_frozen(environment_id: int) -> bool:
@@ -69,6 +85,30 @@ def blast_radius(action: Action) -> str:
 
 def _is_firing(rule_id: int | None) -> bool:
     return Alert.objects.open().filter(rule=rule_id, fired_at__isnull=False).exists()
+
+
+def _still_needed_for(action: Action) -> Alert | None:
+    """The alert that fires on although calls had their time since the action's flag lapsed.
+
+    None as well if the flag was engaged for as long as the action may, since the alert fired.
+    """
+    now = clock.now()
+    last = Engagement.objects.filter(action=action).order_by("-pk").first()
+    if last is None or last.outcome != Outcome.LEFT or not last.ended_at:
+        return None
+    firing = Alert.objects.filter(rule=action.rule_id, state=Alert.State.FIRING, unmet_at=None)
+    alert = firing.order_by("fired_at").first()
+    if alert is None or now - last.ended_at < PROBE:
+        return None
+    since = Engagement.objects.filter(action=action, at__gte=alert.fired_at).order_by("pk").first()
+    end = (since.at if since else now) + timedelta(seconds=action.max_lease_seconds)
+    return alert if now + timedelta(seconds=action.lease_seconds) <= end else None
+
+
+def _hides(action: Action) -> bool:
+    """Whether its flag skips the calls by which its rule judges."""
+    kind = kinds.KINDS[action.rule.kind]
+    return kind.of_calls and action.flag_kind == Action.FlagKind.FALLBACK
 
 
 def _engage(action: Action, alert: Alert) -> None:
@@ -156,7 +196,8 @@ def _look_after(engagement: Engagement) -> None:
         if not is_frozen(engagement.environment_id):  # it was frozen when the alert resolved
             _release(engagement, engagement.alert)
         return
-    if flag.expires_at is not None and flag.expires_at - clock.now() <= RENEW_BEFORE:
+    is_near = flag.expires_at is not None and flag.expires_at - clock.now() <= RENEW_BEFORE
+    if is_near and not _hides(engagement.action):
         _renew(engagement, flag)
 
 
