@@ -233,6 +233,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
+        "apps.core.schema.with_problems",
         "apps.delivery.schema.with_stream",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",

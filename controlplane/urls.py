@@ -3,16 +3,17 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import JavaScriptCatalog
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 
 from apps.accounts.logins import OwnPassword
 from apps.core import outages, problems
 from apps.core.routes import route
 from apps.metrics.api import MetricsView
+from controlplane.openapi import DocumentView
 
 DOCS = SpectacularSwaggerView.as_view(url_name="schema", http_method_names=["get", "head"])
 API: list[URLPattern | URLResolver] = [
-    route("schema", SpectacularAPIView.as_view(), name="schema"),
+    route("schema", DocumentView.as_view(), name="schema"),
     route("docs", DOCS, name="docs"),
     *(
         path("", include(f"apps.{app}.urls"))

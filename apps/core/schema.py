@@ -11,7 +11,8 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
-PROBLEM = {
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
+_PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
@@ -41,6 +42,7 @@ CHANGING = {
     "412": "Changed by somebody else; `current` is the newer state.",
     "428": "If-Match is missing.",
 }
+READING = {"GET", "HEAD"}
 ENVIRONMENT = {
     "name": "environment",
     "in": "query",
@@ -62,6 +64,21 @@ PAGE = [
     ),
     OpenApiParameter("cursor", OpenApiTypes.STR, description="From `next` of the page before."),
 ]
+
+
+def refused(description: str) -> dict[str, Any]:
+    """A response that is a problem."""
+    content = {"application/problem+json": {"schema": PROBLEM}}
+    return {"description": description, "content": content}
+
+
+def with_problems(result: dict[str, Any], **_details: Any) -> dict[str, Any]:
+    """A hook of drf-spectacular: what operations refer to, once for all of them."""
+    components = result["components"]
+    texts = REFUSALS | CHANGING
+    refusals = {status: refused(text) for status, text in sorted(texts.items())}
+    schemas = dict(sorted({**components["schemas"], "Problem": _PROBLEM_SCHEMA}.items()))
+    return {**result, "components": {**components, "schemas": schemas, "responses": refusals}}
 
 
 class AnyJSON(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]  # untyped library
@@ -94,17 +111,9 @@ class Schema(AutoSchema):
         if operation is None:
             return None
         operation.setdefault("parameters", []).append(ENVIRONMENT)
-        refusals = dict(REFUSALS)
-        if self.method not in {"GET", "HEAD"}:
-            refusals |= CHANGING
-        for status, description in refusals.items():
-            operation["responses"].setdefault(
-                status,
-                {
-                    "description": description,
-                    "content": {"application/problem+json": {"schema": PROBLEM}},
-                },
-            )
+        refusals = REFUSALS.keys() | (CHANGING.keys() if self.method not in READING else set())
+        for status in sorted(refusals):
+            operation["responses"].setdefault(status, {"$ref": f"#/components/responses/{status}"})
         return operation
 
     def get_summary(self) -> str | None:

@@ -2,21 +2,9 @@
 
 from typing import Any
 
+from apps.core.schema import refused
+
 PATH = "/api/v1/policies/{service}/stream"
-_PROBLEM = {
-    "content": {
-        "application/problem+json": {
-            "schema": {
-                "type": "object",
-                "required": ["type", "title", "status", "detail", "code"],
-                "properties": {
-                    **{name: {"type": "string"} for name in ("type", "title", "detail", "code")},
-                    "status": {"type": "integer"},
-                },
-            }
-        }
-    }
-}
 _REFUSALS = {
     "401": "The token is missing, unknown, expired or revoked.",
     "403": "The token may not read policies.",
@@ -48,7 +36,7 @@ _OPERATION: dict[str, Any] = {
             "description": "The stream.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **{status: {"description": text, **_PROBLEM} for status, text in _REFUSALS.items()},
+        **{status: refused(text) for status, text in _REFUSALS.items()},
     },
 }
 
