@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from tests.doors import Doors, everything, kinds, open_doors, problems
+from tests.doors import Doors, everything, kinds, open_doors, opened_anew, problems
 from tests.routes import Route, api_routes
 
 MiB = 1024 * 1024
@@ -78,9 +78,14 @@ BAD = {
 }
 
 
+@pytest.fixture(scope="module")
+def opened(shared_rows: None) -> Doors:
+    return open_doors()
+
+
 @pytest.fixture
-def doors(db: None, monkeypatch: pytest.MonkeyPatch) -> Doors:
-    return open_doors(monkeypatch)
+def doors(opened: Doors, db: None, monkeypatch: pytest.MonkeyPatch) -> Doors:
+    return opened_anew(opened, monkeypatch)
 
 
 class TestBodies:

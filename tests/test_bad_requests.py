@@ -12,7 +12,16 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
-from tests.doors import PROBLEM, Doors, everything, kind_of, kinds, open_doors, problems
+from tests.doors import (
+    PROBLEM,
+    Doors,
+    everything,
+    kind_of,
+    kinds,
+    open_doors,
+    opened_anew,
+    problems,
+)
 from tests.routes import Route, api_routes
 
 ROUTES = api_routes()
@@ -39,19 +48,27 @@ NOBODY = {
 }
 
 
+@pytest.fixture(scope="module")
+def opened(shared_rows: None) -> Doors:
+    return open_doors()
+
+
 @pytest.fixture
-def doors(db: None, monkeypatch: pytest.MonkeyPatch) -> Doors:
-    return open_doors(monkeypatch)
+def doors(opened: Doors, db: None, monkeypatch: pytest.MonkeyPatch) -> Doors:
+    return opened_anew(opened, monkeypatch)
 
 
-def asked_of_lists(doors: Doors, query: str) -> dict[str, HttpResponse]:
-    """The answer of every list that comes in pages."""
-    single = [route for route in READS if not route.parameters and route.pattern not in OPEN]
-    pages = [route for route in single if b'"next":' in doors.send(route, "GET").content]
+@pytest.fixture(scope="module")
+def lists(opened: Doors) -> list[Route]:
+    """Those that come in pages, but for the presets, which are always one."""
+    others = OPEN | {"metrics", "presets"}
+    single = [route for route in READS if not route.parameters and route.pattern not in others]
+    return [route for route in single if b'"next":' in opened.send(route, "GET").content]
+
+
+def asked_of(lists: list[Route], doors: Doors, query: str) -> dict[str, HttpResponse]:
     return {
-        str(route): doors.send(route, "GET", path=f"{doors.path(route)}?{query}")
-        for route in pages
-        if route.pattern != "presets"  # always one page
+        str(route): doors.send(route, "GET", path=f"{doors.path(route)}?{query}") for route in lists
     }
 
 
@@ -194,16 +211,20 @@ class TestParameters:
         ],
         ids=lambda query: query[:40],
     )
-    def test_a_senseless_page_is_refused_by_every_list(self, doors: Doors, query: str) -> None:
-        answers = asked_of_lists(doors, query)
+    def test_a_senseless_page_is_refused_by_every_list(
+        self, doors: Doors, lists: list[Route], query: str
+    ) -> None:
+        answers = asked_of(lists, doors, query)
 
         assert kinds(answers) == problems(answers, 400)
 
     @pytest.mark.parametrize("cursor", CURSORS)
-    def test_a_cursor_nobody_gave_breaks_no_list(self, doors: Doors, cursor: str) -> None:
+    def test_a_cursor_nobody_gave_breaks_no_list(
+        self, doors: Doors, lists: list[Route], cursor: str
+    ) -> None:
         encoded = quote(base64.b64encode(cursor.encode()))
 
-        answers = asked_of_lists(doors, f"cursor={encoded}")
+        answers = asked_of(lists, doors, f"cursor={encoded}")
 
         assert {answer.status_code for answer in answers.values()} <= {200, 400}
 

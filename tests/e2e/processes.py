@@ -1,12 +1,16 @@
 """Holdfast and services as processes of their own, for tests that kill them."""
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -157,8 +161,18 @@ class Holdfast(Installation, Process):
             environment,
             log=var / "server.log",
         )
-        self.manage("migrate", "--verbosity", "0")
-        self.manage("firstrun", "--environment", "production")
+        shutil.copytree(first_run(), var, dirs_exist_ok=True)
+
+
+@cache
+def first_run() -> Path:
+    """What an embedded Holdfast has in its folder before it is served for the first time."""
+    var = Path(tempfile.mkdtemp(prefix="holdfast-first-run-"))
+    atexit.register(shutil.rmtree, var)
+    new = Installation(var, {"HOLDFAST_VAR": str(var)})
+    new.manage("migrate", "--verbosity", "0")
+    new.manage("firstrun", "--environment", "production")
+    return var
 
 
 class Background(Process):

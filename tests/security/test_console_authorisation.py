@@ -63,11 +63,20 @@ def is_enough(role: str, label: str, least: dict[str, str]) -> bool:
     return ROLES.index(role) >= ROLES.index(least.get(label, "operator"))
 
 
+@pytest.fixture(scope="module")
+def here(shared_rows: None) -> Environment:
+    """A full environment, and another one, `elsewhere`."""
+    populate(make.environment("elsewhere"))
+    environment = make.environment()
+    populate(environment)
+    return environment
+
+
 @pytest.mark.parametrize("role", ROLES)
 class TestRoles:
-    def test_only_those_who_may_change_open_and_post_change_pages(self, role: str) -> None:
-        here = make.environment()
-        populate(here)
+    def test_only_those_who_may_change_open_and_post_change_pages(
+        self, here: Environment, role: str
+    ) -> None:
         person = browser(role, here)
         before = everything()
 
@@ -89,9 +98,9 @@ class TestRoles:
         assert set(opened.values()) <= {200}
         assert everything() == before
 
-    def test_only_those_who_may_create_open_and_post_creation_pages(self, role: str) -> None:
-        here = make.environment()
-        populate(here)
+    def test_only_those_who_may_create_open_and_post_creation_pages(
+        self, here: Environment, role: str
+    ) -> None:
         person = browser(role, here)
         before = everything()
 
@@ -106,9 +115,7 @@ class TestRoles:
         }
         assert everything() == before
 
-    def test_lists_are_for_those_who_may_see_them(self, role: str) -> None:
-        here = make.environment()
-        populate(here)
+    def test_lists_are_for_those_who_may_see_them(self, here: Environment, role: str) -> None:
         person = browser(role, here)
 
         statuses = {model._meta.label: person.get(list_of(model)).status_code for model in MODELS}
@@ -127,13 +134,7 @@ def viewed() -> set[str]:
 
 
 class TestAnotherEnvironment:
-    @pytest.fixture
-    def here(self) -> Environment:
-        """Where the person of these tests is, beside a full `elsewhere`."""
-        populate(make.environment("elsewhere"))
-        here = make.environment()
-        populate(here)
-        return here
+    """Than that of the person, who is `here`."""
 
     @property
     def there(self) -> Environment:
@@ -306,9 +307,7 @@ class TestPagesOfTheSite:
         assert f'value="{place.pk}" selected' in html
 
 
-def test_a_stranger_is_sent_to_log_in() -> None:
-    populate(make.environment())
-
+def test_a_stranger_is_sent_to_log_in(here: Environment) -> None:
     pages = [*change_pages(), *creation_pages(), *((m._meta.label, list_of(m)) for m in MODELS)]
     answers = [Client().post(address) for _label, address in pages]
 

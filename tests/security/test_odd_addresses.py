@@ -10,11 +10,13 @@ from django.test import Client
 from django.urls import reverse
 from drf_spectacular.generators import SchemaGenerator
 
+from apps.fleet.models import Environment
+from apps.health import services as health
 from tests import make
 from tests.routes import api_routes
 from tests.security.world import MODELS, PAGES, list_of, page_of, populate
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("here")]
 HUGE = "9" * 5_000
 LONG = "x" * 10_000
 WORDS = "a " * 5_000
@@ -46,6 +48,19 @@ CURSORS = [  # as `next` gives them, with another position in each
 ]
 
 
+@pytest.fixture(scope="module")
+def here(shared_rows: None) -> Environment:
+    environment = make.environment()
+    populate(environment)
+    return environment
+
+
+@pytest.fixture(autouse=True)
+def pulse(here: Environment, db: None) -> None:
+    """The worker of a moment ago, without which the health of Celery is an error in truth."""
+    health.take_pulse("celery")
+
+
 def lists() -> Iterator[str]:
     yield from (
         f"/api/v1/{route}"
@@ -65,13 +80,11 @@ def server_errors(client: Client, asked: list[tuple[str, dict[str, str]]]) -> li
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
 class TestConsole:
     def test_lists(self, model: type[Model]) -> None:
-        populate(make.environment())
         asked = [(list_of(model), {name: value}) for name in OF_LISTS for value in (HUGE, WORDS)]
 
         assert server_errors(make.browser(), asked) == []
 
     def test_objects(self, model: type[Model]) -> None:
-        populate(make.environment())
         names = ("change", "history", "delete", *PAGES[model].changes)
 
         asked: list[tuple[str, dict[str, str]]] = [
@@ -81,7 +94,6 @@ class TestConsole:
         assert server_errors(make.browser(), asked) == []
 
     def test_creations(self, model: type[Model]) -> None:
-        populate(make.environment())
         names = ("environment", "service", "version", "inherited")
 
         asked = [
@@ -97,7 +109,6 @@ class TestConsole:
 class TestPagesOfTheSite:
     @pytest.mark.parametrize("value", ODD)
     def test_are_answered(self, value: str) -> None:
-        populate(make.environment())
         complete = {"app_label": "degradation", "model_name": "flag", "field_name": "service"}
         odd = dict.fromkeys(complete, value)
 
@@ -130,9 +141,7 @@ def _known(path: dict[str, Any]) -> list[str]:
 
 class TestApi:
     @pytest.mark.parametrize("value", ODD)
-    def test_parameters(self, value: str) -> None:
-        here = make.environment()
-        populate(here)
+    def test_parameters(self, here: Environment, value: str) -> None:
         client = make.browser(make.member(here, "administrator"))
 
         asked = [
@@ -142,9 +151,7 @@ class TestApi:
         assert server_errors(client, asked) == []
 
     @pytest.mark.parametrize("cursor", CURSORS)
-    def test_cursors(self, cursor: str) -> None:
-        here = make.environment()
-        populate(here)
+    def test_cursors(self, here: Environment, cursor: str) -> None:
         asked = [(address, {"cursor": cursor}) for address in lists()]
 
         assert server_errors(make.browser(make.member(here, "administrator")), asked) == []
