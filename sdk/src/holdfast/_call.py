@@ -19,7 +19,7 @@ from holdfast._rate_limit import Turn
 from holdfast._recovery import RecoveryRule
 from holdfast._remedies import take_note
 from holdfast._retry import Attempts, Repeat, StopReason, is_repeatable
-from holdfast._scope import Scope, active
+from holdfast._scope import Scope, active, running
 from holdfast._stats import Stats
 from holdfast.errors import (
     BulkheadFull,
@@ -327,6 +327,8 @@ class Call:
     def _queue(self, link: Link, error: Exception) -> Any:
         if self.dependency.shared.sink is None:
             raise NoAnswer("no queue of dead letters is installed")
+        if running.get() is not None:
+            raise NoAnswer("a dead letter is being tried again: it stays the one that waits")
         function = self.request.function
         handler = link.name or self.options.dead_letter or getattr(function, "__name__", "")
         self._hand_over(handler, error)

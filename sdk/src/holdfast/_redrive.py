@@ -24,6 +24,7 @@ from holdfast._letters import Owner, spool_of
 from holdfast._outbox import Outbox
 from holdfast._pace import Backoff, retry_after
 from holdfast._poll import REFUSALS
+from holdfast._scope import running
 from holdfast._settings import Settings, Timing
 from holdfast._transport import Answer, Transport, TransportFailed
 from holdfast._worker import Worker
@@ -38,11 +39,6 @@ _MOST_HANDLERS = 200  # of one claim
 _LONGEST_PAUSE_SECONDS = 60.0
 _PAUSE_SECONDS = 5.0  # when a handler was rejected and nobody can tell until when
 _SOONEST_EXTENSION_SECONDS = 1.0
-
-running: contextvars.ContextVar[Letter | None] = contextvars.ContextVar(
-    "holdfast_redrive", default=None
-)
-"""The letter that is being tried again around us: guards inside need not capture it anew."""
 
 
 class Handlers:

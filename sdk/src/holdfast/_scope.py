@@ -1,9 +1,13 @@
-"""What a guarded call tells the code inside it: how much time is left, and that it is a retry."""
+"""What is known around a guarded call: time left, that it is a retry, a letter tried again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from holdfast._letter import Letter
 
 
 class Scope:
@@ -33,6 +37,8 @@ class Scope:
 
 
 current: ContextVar[Scope | None] = ContextVar("holdfast_scope", default=None)
+running: ContextVar[Letter | None] = ContextVar("holdfast_redrive", default=None)
+"""The letter that is being tried again around us: guards inside need not capture it anew."""
 
 
 def active() -> Scope | None:

@@ -20,8 +20,9 @@ from holdfast._flags import FlagState
 from holdfast._guard import Errors, Outcome
 from holdfast._letter import Capture, Limits, Unserialisable
 from holdfast._pace import Backoff
-from holdfast._redrive import Handler, Handlers, running
+from holdfast._redrive import Handler, Handlers
 from holdfast._report import Requests
+from holdfast._scope import running
 from holdfast._settings import Settings, Timing, new_instance, resolve
 from holdfast._views import DependencyView
 from holdfast.clock import Clock

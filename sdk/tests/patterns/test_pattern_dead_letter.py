@@ -379,6 +379,27 @@ class TestRedriveInTests:
         assert hf.redrive(hf.dead_letters[0]).outcome == "refailed"
         assert len(hf.dead_letters) == 1
 
+    @pytest.mark.parametrize(
+        ("error", "outcome"), [(ConnectionError(), "refailed"), (CircuitOpen("api"), "released")]
+    )
+    def test_the_queue_acknowledges_nothing_in_a_redrive_whatever_the_call_is_named(
+        self, error: Exception, outcome: str
+    ) -> None:
+        """Else a letter would count as resolved because another one was made of it."""
+        hf = make_holdfast("always")
+        hf.set_policy("api", fallback={"chain": [{"kind": "queue", "value": "accepted"}]})
+        guarded(hf, ConnectionError())("order 1")
+
+        def charge_once_more() -> None:
+            raise error
+
+        @hf.redrives("charge")
+        def again(letter: Letter) -> None:
+            hf.call("api", charge_once_more)
+
+        assert hf.redrive(hf.dead_letters[0]).outcome == outcome
+        assert len(hf.dead_letters) == 1
+
     def test_without_a_handler_it_is_an_error(self) -> None:
         hf = make_holdfast()
         hf.dead_letter("charge", 1)
