@@ -121,7 +121,9 @@ class Streams:
         """Take no more streams, and end those that are open, each with its own time to return."""
         self._state.is_draining = True
         streams = self.open
-        spread = max(2.0, len(streams) / 50)  # seconds: 50 returning clients a second
+        # Seconds: 25 returning clients a second. Longer than most restarts take, or all that were
+        # refused meanwhile would come right after it.
+        spread = max(2.0, len(streams) / 25)
         for place, stream in enumerate(random.sample(streams, len(streams))):
             stream.end("draining", spread * (place + random.random()) / len(streams))
         if streams:

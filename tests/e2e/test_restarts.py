@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from deploy.local_servers import free_port
 from holdfast import Holdfast as Client
@@ -76,6 +77,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 class TestStorm:
+    @pytest.mark.timeout(240)  # several waits, each with its own bound
     def test_500_services_do_not_come_back_all_at_once(self, tmp_path: Path) -> None:
         with Holdfast(tmp_path) as server, ExitStack() as stack:
             token = server.token("policies:read", service="many")
@@ -89,6 +91,7 @@ class TestStorm:
             arrivals = asyncio.run(storm(server, token))
             eventually(lambda: all(map(is_streaming, clients)), within=30, what="clients are back")
 
+        # When each came, not when a busy machine answered it.
         nearly_all = sorted(arrivals)[: CROWD * 95 // 100]  # without the few who wait longest
         seconds = Counter(int(at - nearly_all[0]) for at in nearly_all)
         mean = len(nearly_all) / (nearly_all[-1] - nearly_all[0])
@@ -102,27 +105,27 @@ def is_streaming(client: Client) -> bool:
 
 
 async def storm(server: Holdfast, token: str) -> list[float]:
-    """Restart a server that a crowd streams from; returns when each was greeted again."""
+    """Restart a server that a crowd streams from; returns when each came that was greeted again."""
     crowd = [Streamer(server.port, token) for _ in range(CROWD)]
     tasks = [asyncio.create_task(each.run()) for each in crowd]
     try:
         await asyncio.to_thread(
-            eventually, lambda: greeted(crowd) == CROWD, within=30, what="all stream"
+            eventually, lambda: greeted(crowd) == CROWD, within=60, what="all stream"
         )
         await asyncio.to_thread(server.end, signal.SIGTERM)
         server.start()
         await asyncio.to_thread(
-            eventually, lambda: greeted(crowd) == 2 * CROWD, within=60, what="all are back"
+            eventually, lambda: greeted(crowd) == 2 * CROWD, within=120, what="all are back"
         )
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return [each.greeted[1] for each in crowd]
+    return [each.came[1] for each in crowd]
 
 
 def greeted(crowd: list["Streamer"]) -> int:
-    return sum(len(each.greeted) for each in crowd)
+    return sum(len(each.came) for each in crowd)
 
 
 class Streamer:
@@ -135,7 +138,7 @@ class Streamer:
             f"Authorization: Bearer {token}\r\nHoldfast-Instance: {uuid.uuid4()}\r\n\r\n"
         ).encode()
         self._backoff = Backoff(4.0, Timing().backoff_max_seconds)
-        self.greeted: list[float] = []
+        self.came: list[float] = []  # when it connected, each time it was greeted
 
     async def run(self) -> None:
         while True:
@@ -148,6 +151,7 @@ class Streamer:
     async def _follow(self) -> float:
         """Read one stream to its end; returns the seconds the server asked to stay away."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        connected_at = time.monotonic()
         try:
             writer.write(self._request)
             event = ""
@@ -156,7 +160,7 @@ class Streamer:
                 if line.startswith("event: "):
                     event = line.removeprefix("event: ")
                 elif line.startswith("data: ") and event == "hello":
-                    self.greeted.append(time.monotonic())
+                    self.came.append(connected_at)
                     self._backoff.reset()
                 elif line.startswith("data: ") and event == "goodbye":
                     return float(json.loads(line.removeprefix("data: "))["retry_after_seconds"])
