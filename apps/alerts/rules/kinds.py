@@ -78,4 +78,6 @@ def shown(value: float | None, unit: str) -> str:
         return "–"
     if unit == "share":
         return f"{100 * value:.3g} %"
-    return f"{value:.3g} s" if unit == "s" else f"{value:g} {unit}"
+    if unit == "s":
+        return f"{value:.3g} s"
+    return f"{value:g} {unit.removesuffix('s') if value == 1 else unit}"
