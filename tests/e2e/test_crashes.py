@@ -4,7 +4,7 @@ import resource
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class TestKilledMidBurst:
             )
 
         revisions = [entry["revision"] for entry in flips]
-        assert acknowledged > 3  # else nothing was interrupted
+        assert acknowledged >= FLIPS  # else nothing was interrupted
         assert acknowledged <= len(flips) <= acknowledged + 1  # all that was said to be, is
         assert revisions == list(range(revisions[0], revisions[0] + len(flips)))
         assert seen == sorted(seen)
@@ -170,14 +170,13 @@ class TestRaces:
 def flip_until_killed(server: Holdfast, switch: Switch) -> int:
     """Flip as fast as it goes; kill the server in the middle; returns how many were confirmed."""
     confirmed = 0
-    killer = threading.Timer(0.6, server.kill)
-    killer.start()
-    try:
-        for number in range(FLIPS * 20):
-            (switch.end if number % 2 else switch.engage)()
+    killer = threading.Timer(0.05, server.kill)  # somewhere in the flips that follow
+    with suppress(httpx.TransportError):
+        while True:
+            (switch.end if confirmed % 2 else switch.engage)()
             confirmed += 1
-    except httpx.TransportError:
-        pass
+            if confirmed == FLIPS:
+                killer.start()
     killer.join()
     return confirmed
 
