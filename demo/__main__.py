@@ -53,6 +53,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="the services and what they call; `make run` does it")
     run.add_argument("--url", required=True, help="where the server is, or will be")
+    run.add_argument("--calm", action="store_true", help="nothing fails but on purpose")
     names = [each.slug for each in DEPENDENCIES]
     breaks = verbs.add_parser("break", help="let a dependency fail on purpose")
     breaks.add_argument("name", choices=names)
@@ -61,7 +62,7 @@ def main() -> None:
     verbs.add_parser("status", help="how each dependency is")
     chosen = parser.parse_args()
     if chosen.verb == "run":
-        supervisor.run(chosen.url, var_folder())
+        supervisor.run(chosen.url, var_folder(), is_calm=chosen.calm)
     elif chosen.verb == "break":
         command("POST", f"{chosen.name}/break?seconds={chosen.seconds}")
     elif chosen.verb == "mend":

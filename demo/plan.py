@@ -7,6 +7,7 @@ from typing import Any
 ENVIRONMENT = "demo"
 FOLDER = "demo"  # below `var/`: tokens, the address of the fakes, caches of the services
 SEED = 7
+CALM = "calm"  # said to the fakes: no outage by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ SIMPLE_REPLY = "Our assistant is resting. A person will answer you today."
 # Beside the presets, so that there is something to see within seconds.
 BREAKER: dict[str, Any] = {"minimum_calls": 10, "open_seconds": 8.0, "open_max_seconds": 20.0}
 RETRY: dict[str, Any] = {"max_seconds": 2.0}
+CHECK: dict[str, Any] = {"interval_seconds": 5, "retry_seconds": 1, "failures_to_confirm": 2}
 DEADLINE = 10.0  # seconds a service gives a call with all its attempts
 FALLBACKS: dict[str, list[dict[str, Any]]] = {
     "gemini": [

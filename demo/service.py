@@ -19,7 +19,7 @@ import httpx
 
 from demo import lifeline
 from demo.plan import LETTERS, SERVICES, Service
-from holdfast import Holdfast
+from holdfast import Holdfast, Letter
 
 MOST_OPEN = 40  # requests at once; more are turned away
 WRITES = 0.3  # share of requests that change something
@@ -74,25 +74,32 @@ class Running:
         """The call of a dependency, and what is done when a letter of it comes back."""
 
         async def ask(number: int) -> Any:
-            response = await self._http.get(f"/{dependency}")
+            headers = {"Idempotency-Key": self._key(number)}
+            response = await self._http.get(f"/{dependency}", headers=headers)
             response.raise_for_status()
             return response.json()
 
         if (handler := LETTERS.get(dependency)) is None:
             return self._hf.guard(dependency)(ask)
         self._hf.redrives(handler)(
-            lambda letter: self._hf.call(dependency, self._again, dependency)
+            lambda letter: self._hf.call(dependency, self._again, dependency, letter)
         )
         return self._hf.guard(
             dependency,
             dead_letter=handler,
-            serialize=lambda number: {"request": f"{self._life} {number}"},
-            idempotency_key=lambda number: f"{self._life} {number}",
+            serialize=lambda number: {"request": self._key(number)},
+            idempotency_key=self._key,
         )(ask)
 
-    def _again(self, dependency: str) -> None:
+    def _key(self, number: int) -> str:
+        """Names one call for good, however often it is tried."""
+        return f"{self._life} {number}"
+
+    def _again(self, dependency: str, letter: Letter) -> None:
         """On the SDK's thread, whose event loop is another one than the service's."""
-        httpx.get(f"{self._http.base_url}{dependency}", timeout=20).raise_for_status()
+        headers = {"Idempotency-Key": letter.idempotency_key}
+        url = self._http.base_url.join(f"/{dependency}")
+        httpx.get(url, headers=headers, timeout=20).raise_for_status()
 
 
 async def main(name: str, number: str, told: dict[str, Any]) -> None:

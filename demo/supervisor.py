@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
-from demo.plan import FOLDER, SERVICES
+from demo.plan import CALM, FOLDER, SERVICES
 
+LOOPBACK = "127.0.0.1"
 LOOK_SECONDS = 0.2
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds before a child that died is started again
 STEADY_SECONDS = 30.0  # a child that lived that long starts again with the first pause
@@ -105,12 +107,34 @@ def say(line: str) -> None:
     sys.stderr.write(f"demo: {line}\n")
 
 
-def children(url: str, folder: Path, listening: socket.socket) -> list[Child]:
+def kept_port(var: Path) -> int:
+    """Where the fakes listen: as the last time if that is free, for Holdfast's checks ask there."""
+    path = var / FOLDER / "fakes.json"
+    kept = urlsplit(json.loads(path.read_text())["url"]).port if path.exists() else 0
+    with listen(kept or 0) as listening:
+        port: int = listening.getsockname()[1]
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_private(path, {"url": f"http://{LOOPBACK}:{port}"})
+    return port
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on this port, or on any that is free if this one is taken."""
+    try:
+        return socket.create_server((LOOPBACK, port))
+    except OSError:
+        return socket.create_server((LOOPBACK, 0))
+
+
+def children(
+    url: str, folder: Path, listening: socket.socket, *, is_calm: bool = False
+) -> list[Child]:
     """The fakes, and every process of every service."""
-    fakes = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    fakes = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
     write_private(folder / "fakes.json", {"url": fakes})
     fd = listening.fileno()
-    found = [Child("fakes", ["demo.fakes", str(fd)], lambda: "go", fds=(fd,))]
+    word = CALM if is_calm else "as planned"
+    found = [Child("fakes", ["demo.fakes", str(fd)], lambda: word, fds=(fd,))]
     tokens = json.loads((folder / "tokens.json").read_text())
     for service in SERVICES:
         for number in range(1, service.processes + 1):
@@ -142,14 +166,14 @@ def is_up(url: str) -> bool:
         return False
 
 
-def run(url: str, var: Path) -> None:
+def run(url: str, var: Path, *, is_calm: bool = False) -> None:
     """Run the demo until a signal, or the death of the process that started this one."""
     parent = os.getppid()
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _frame: stopping.append(got))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        fleet = children(url, var / FOLDER, listening)
+    with listen(kept_port(var)) as listening:
+        fleet = children(url, var / FOLDER, listening, is_calm=is_calm)
         is_ready = False
         while not stopping and os.getppid() == parent:
             is_ready = is_ready or is_up(url)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# `make run`: the server on this machine, with the demo beside it unless DEMO=0.
+# `make run`: the server on this machine, with the demo beside it unless DEMO=0. With DEMO=calm
+# nothing in it fails by itself, only on purpose.
 set -eu
 
 python=.venv/bin/python
@@ -13,6 +14,7 @@ else
     $python manage.py preparedemo
     case $HOST in 0.0.0.0 | ::) near=127.0.0.1 ;; *) near=$HOST ;; esac
     # This shell becomes the server, and the demo ends with it.
-    $python -m demo run --url "http://$near:$PORT" &
+    [ "${DEMO:-1}" = calm ] && calm=--calm || calm=
+    $python -m demo run $calm --url "http://$near:$PORT" &
 fi
 exec $python manage.py serve --host "$HOST" --port "$PORT"

@@ -12,9 +12,10 @@ from apps.audit.models import Entry
 from apps.console.navigation import badge
 from apps.degradation.models import Flag
 from apps.fleet.models import Usage
+from apps.health.models import Check
 from apps.policies.models import RetryConfig
 from apps.publication.models import Revision
-from demo import plan
+from demo import plan, supervisor
 
 
 class TestPreparing:
@@ -70,6 +71,40 @@ class TestPreparing:
 
     def test_there_is_a_switch_to_try(self) -> None:
         assert Flag.objects.get(key=plan.FLAG).kind == Flag.Kind.FALLBACK
+
+
+class TestChecks:
+    @pytest.fixture(autouse=True)
+    def var(self, db: None, settings: object, tmp_path: Path) -> Path:
+        settings.VAR_DIR = tmp_path  # type: ignore[attr-defined]  # pytest-django's own
+        call_command("preparedemo")
+        return tmp_path
+
+    def addresses(self) -> set[str]:
+        return set(Check.objects.filter(enabled=True).values_list("address", flat=True))
+
+    def test_they_ask_where_the_stand_ins_will_be(self, var: Path) -> None:
+        port = supervisor.kept_port(var)
+
+        names = ("alpaca", "binance", "gemini", "deepseek", "green-api")
+        assert self.addresses() == {f"http://127.0.0.1:{port}/{name}/health" for name in names}
+
+    def test_they_follow_when_the_port_was_taken_meanwhile(self, var: Path) -> None:
+        before = self.addresses()
+
+        with supervisor.listen(supervisor.kept_port(var)):
+            call_command("preparedemo")
+
+        assert len(self.addresses()) == len(before)
+        assert not self.addresses() & before
+
+    def test_what_somebody_aimed_elsewhere_stays_there(self) -> None:
+        elsewhere = "http://localhost:9/"
+        Check.objects.filter(name="alpaca").update(address=elsewhere)
+
+        call_command("preparedemo")
+
+        assert elsewhere in self.addresses()
 
 
 class TestOutages:

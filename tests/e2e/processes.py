@@ -24,13 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "CELERY_BROKER_URL", "HOLDFAST_WEB")
 
 
-def eventually(is_so: Callable[[], bool], *, within: float, what: str) -> float:
+def eventually(
+    is_so: Callable[[], bool], *, within: float, what: str, every: float = 0.01
+) -> float:
     """Wait until `is_so`; returns the seconds it took, fails after `within`."""
     started = time.monotonic()
     while not is_so():
         if time.monotonic() - started > within:
             raise AssertionError(f"not within {within} s: {what}")
-        time.sleep(0.01)
+        time.sleep(every)
     return time.monotonic() - started
 
 

@@ -16,10 +16,11 @@ from apps.degradation import services as degradation
 from apps.degradation.models import Flag
 from apps.fleet import services as fleet
 from apps.fleet.models import Dependency, Environment, Service
+from apps.health import services as health
+from apps.health.models import Check
 from apps.policies import services as policies
 from apps.policies.models import Scope
-from demo import plan
-from demo.supervisor import write_private
+from demo import plan, supervisor
 
 SCOPES = ["policies:read", "reports:write", "deadletters:write", "redrives:work"]
 REASON = "the demo begins"
@@ -51,6 +52,7 @@ class Command(BaseCommand):
                 settings={"dependencies": ["gemini", "deepseek"]},
                 actor=actor,
             )
+        aim_checks(environment, supervisor.kept_port(Path(settings.VAR_DIR)), actor)
         keep_tokens(environment, actor)
         self.stdout.write("The demo: four services call stand-ins of well-known dependencies.")
         self.stdout.write("Break one: .venv/bin/python -m demo break alpaca 60s")
@@ -75,6 +77,20 @@ def add_dependency(planned: plan.Dependency, actor: Actor) -> Dependency:
     return row
 
 
+def aim_checks(environment: Environment, port: int, actor: Actor) -> None:
+    """Let the checks that presets brought ask the stand-ins, wherever those listen now.
+
+    A check that somebody has given another address, or switched off since, stays as it is.
+    """
+    near = f"http://{supervisor.LOOPBACK}:"
+    for check in Check.objects.filter(environment=environment, kind=Check.Kind.HTTP):
+        address = f"{near}{port}/{check.dependency}/health"
+        is_new = not check.address
+        if is_new or (check.address.startswith(near) and check.address != address):
+            changes = {"address": address, **({**plan.CHECK, "enabled": True} if is_new else {})}
+            health.update_check(check.pk, version=None, changes=changes, actor=actor)
+
+
 def declare_uses(dependency: Dependency, actor: Actor) -> None:
     """Give the services that call it a deadline of their own, which says that they do."""
     callers = [service.slug for service in plan.SERVICES if dependency.slug in dict(service.calls)]
@@ -97,7 +113,7 @@ def keep_tokens(environment: Environment, actor: Actor) -> None:
             _row, kept[service.slug] = accounts.create_token(
                 f"demo {service.slug}", scopes=SCOPES, service=service, actor=actor
             )
-    write_private(path, kept)
+    supervisor.write_private(path, kept)
 
 
 def is_valid(text: str, service: Service) -> bool:
