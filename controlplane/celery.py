@@ -28,6 +28,7 @@ app.conf.beat_schedule = {
     "fold totals": {"task": "apps.telemetry.tasks.fold_totals", "schedule": 30.0},
     "roll up checks": {"task": "apps.health.tasks.roll_up", "schedule": 300.0},
     "prune checks": {"task": "apps.health.tasks.prune", "schedule": 600.0},
+    "prune alerts": {"task": "apps.alerts.tasks.prune", "schedule": 3600.0},
     "prune telemetry": {"task": "apps.telemetry.tasks.prune", "schedule": 600.0},
 }
 # A tick that was missed is not made up for: the next one does the same work.

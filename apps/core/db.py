@@ -9,6 +9,8 @@ from django.utils.translation import gettext as _
 from apps.core.actor import Actor
 from apps.core.errors import NotFound, Stale
 
+BATCH = 500  # rows of one transaction
+
 
 class Versioned(models.Model):
     """A row that people edit: `version` grows by one with each change and is its ETag."""
@@ -69,6 +71,15 @@ def swap(row: V, *, version: int | None = None, **changes: Any) -> None:
     for name, value in changes.items():
         setattr(row, name, value)
     row.version = expected + 1
+
+
+def delete_in_batches(rows: models.QuerySet[Any]) -> None:
+    """Delete them all in small transactions; safe to run in parallel.
+
+    A row that does not belong to them any more when its turn comes stays.
+    """
+    while found := list(rows.values_list("pk", flat=True)[:BATCH]):
+        rows.filter(pk__in=found).delete()
 
 
 def _stale(newer: models.Model | None) -> Stale:

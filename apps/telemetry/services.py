@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from apps.audit import services as audit
 from apps.core import bus, clock
 from apps.core.actor import Actor, automation
-from apps.core.db import get_visible
+from apps.core.db import delete_in_batches, get_visible
 from apps.core.errors import NotFound, RuleBroken
 from apps.fleet import services as fleet
 from apps.fleet.models import Service, Usage
@@ -239,8 +239,8 @@ def prune() -> None:
     fold_totals()  # what is let go is in the totals
     now = clock.now()
     for span, kept in KEPT.items():
-        _delete_all(Window.objects.filter(span=span, start__lt=_not_needed(span, now - kept)))
-    _delete_all(BreakerEvent.objects.filter(received_at__lt=now - EVENTS_KEPT))
+        delete_in_batches(Window.objects.filter(span=span, start__lt=_not_needed(span, now - kept)))
+    delete_in_batches(BreakerEvent.objects.filter(received_at__lt=now - EVENTS_KEPT))
     while fleet.forget_instances(now - INSTANCES_KEPT, limit=BATCH):
         pass
 
@@ -251,8 +251,3 @@ def _not_needed(span: int, before: datetime) -> datetime:
         if short == span:
             return min([before, *_due(short, long)])
     return before
-
-
-def _delete_all(rows: models.QuerySet[Window] | models.QuerySet[BreakerEvent]) -> None:
-    while found := list(rows.values_list("pk", flat=True)[:BATCH]):
-        rows.filter(pk__in=found).delete()

@@ -18,6 +18,7 @@ from apps.alerts.services.channels import (
     try_channel,
     update_channel,
 )
+from apps.alerts.services.retention import prune
 from apps.alerts.services.silences import create_silence, end_silence
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "end_silence",
     "ensure_defaults",
     "freeze_actions",
+    "prune",
     "restore_rule",
     "try_channel",
     "update_action",

@@ -7,6 +7,7 @@ from django.db import models, transaction
 from django.db.models import Avg, Count, Max, Q
 
 from apps.core import clock
+from apps.core.db import delete_in_batches
 from apps.health import rules
 from apps.health.models import Hour, Pulse, Result, Transition
 
@@ -85,12 +86,7 @@ def prune() -> None:
     Safe to run twice or in parallel.
     """
     now = clock.now()
-    _delete_all(Result.objects.filter(at__lt=min([now - RESULTS_KEPT, *_due()])))
-    _delete_all(Hour.objects.filter(start__lt=now - HOURS_KEPT))
-    _delete_all(Transition.objects.filter(at__lt=now - TRANSITIONS_KEPT))
+    delete_in_batches(Result.objects.filter(at__lt=min([now - RESULTS_KEPT, *_due()])))
+    delete_in_batches(Hour.objects.filter(start__lt=now - HOURS_KEPT))
+    delete_in_batches(Transition.objects.filter(at__lt=now - TRANSITIONS_KEPT))
     Pulse.objects.filter(at__lt=now - PULSES_KEPT).delete()
-
-
-def _delete_all(rows: "models.QuerySet[Any]") -> None:
-    while found := list(rows.values_list("pk", flat=True)[:BATCH]):
-        rows.filter(pk__in=found).delete()
