@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Seconds. Each is an edge of the histograms that instances report, so the counts are exact.
 BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CHECK_STATUSES = ("up", "degraded", "down", "unknown")
 _INSIDE = [histogram.EDGES.index(edge) for edge in BUCKETS]  # highest index up to each edge
 
 Cells = list[tuple[str, Counts]]  # labels and what was counted of them
@@ -82,6 +83,8 @@ def exposition(fleets: list["Fleet"]) -> Iterator[str]:
     yield from _flags(fleets)
     yield from _overrides(fleets)
     yield from _breakers(fleets)
+    yield from _alerts(fleets)
+    yield from _checks(fleets)
     calls, requests = _cells(fleets)
     for family in CALLS:
         yield from _counter(*family, calls)
@@ -222,6 +225,38 @@ def _breakers(fleets: list["Fleet"]) -> Iterator[str]:
     )
     about = "Live processes by the state of their breaker."
     yield from _gauge("holdfast_breaker_instances", about, values)
+
+
+def _alerts(fleets: list["Fleet"]) -> Iterator[str]:
+    values = (
+        (
+            labels(environment=fleet.environment, rule=rule, severity=severity, state=state),
+            number,
+        )
+        for fleet in fleets
+        for (rule, severity, state), number in sorted(fleet.alerts.items())
+    )
+    yield from _gauge("holdfast_alerts", "Alerts that fire or miss their data, by rule.", values)
+
+
+def _checks(fleets: list["Fleet"]) -> Iterator[str]:
+    """Every status of every check, as state sets are written in this format."""
+    values = (
+        (
+            labels(
+                environment=fleet.environment,
+                check=check.name,
+                kind=check.kind,
+                dependency=check.dependency,
+                status=status,
+            ),
+            int(status == ("unknown" if check.is_stale else check.status)),
+        )
+        for fleet in fleets
+        for check in fleet.checks
+        for status in CHECK_STATUSES
+    )
+    yield from _gauge("holdfast_check_status", "1 for the status a check has.", values)
 
 
 def _counter(

@@ -1,13 +1,17 @@
 """What is measured of a fleet: all from the database, so that every process finds the same."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from apps.alerts import selectors as alerts
 from apps.audit.models import Chain
 from apps.core import clock
 from apps.deadletters import selectors as deadletters
 from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment, Usage
+from apps.health import selectors as health
+from apps.health.selectors import CheckState
 from apps.policies.models import Override
 from apps.publication.models import Head
 from apps.telemetry import rules as telemetry_rules
@@ -44,6 +48,8 @@ class Fleet:
     flags: list[FlagMeasured]
     overrides: list[OverrideMeasured]
     dead_letters: dict[str, int]  # unresolved ones, by service; none: 0
+    alerts: dict[tuple[str, str, str], int]  # that fire or miss data, by rule, severity and state
+    checks: list[CheckState]  # that are enabled
 
 
 def fleets(environment_ids: Iterable[int]) -> list[Fleet]:
@@ -72,6 +78,8 @@ def _fleet(environment: Environment) -> Fleet:
         flags=_flags(here),
         overrides=_overrides(here),
         dead_letters={each.service: each.unresolved for each in deadletters.depths(here)},
+        alerts=Counter((each.rule, each.severity, each.state) for each in alerts.firing(here)),
+        checks=health.states(here),
     )
 
 

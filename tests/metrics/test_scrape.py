@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 
 from apps.core import clock
 from apps.fleet.models import Environment, Service
+from apps.health.models import Check
 from apps.telemetry import services as telemetry
 from tests import make
 from tests.telemetry.arrivals import ingested
@@ -208,6 +209,29 @@ class TestFleet:
 
         assert waiting == {("checkout",): 2, ("search",): 0}
 
+    def test_alerts_that_fire_or_miss_data(self, service: Service, client: APIClient) -> None:
+        rule = make.alert_rule(service.environment, "errors", severity="critical")
+        make.alert(rule, "one")
+        make.alert(rule, "two")
+        make.alert(rule, "three", state="no_data", fired_at=None)
+        make.alert(rule, "four", state="pending", fired_at=None)
+
+        assert figures(scrape(client), "holdfast_alerts") == {
+            ("errors", "critical", "firing"): 2,
+            ("errors", "critical", "no_data"): 1,
+        }
+
+    def test_checks_have_one_status_each(self, service: Service, client: APIClient) -> None:
+        down, old = make.check(service.environment), make.check(service.environment)
+        now = clock.now()
+        Check.objects.filter(pk=down.pk).update(status="down", observed_at=now)
+        Check.objects.filter(pk=old.pk).update(status="up", observed_at=now - timedelta(days=1))
+
+        told = figures(scrape(client), "holdfast_check_status")
+
+        has = {(labels[1], labels[-1]) for labels, value in told.items() if value}
+        assert has == {(down.name, "down"), (old.name, "unknown")}
+
     def test_revision_and_audit_chain(self, service: Service, client: APIClient) -> None:
         make.engaged(service.environment, "read-only")
 
@@ -229,6 +253,8 @@ class TestFleet:
         populate(service.environment)
         make.engaged(service.environment, "read-only")
         make.override(make.scope(service.environment, make.dependency(service.environment, "db")))
+        make.alert(make.alert_rule(service.environment))
+        make.check(service.environment)
 
         checked = subprocess.run(
             ["promtool", "check", "metrics"],
