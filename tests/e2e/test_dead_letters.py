@@ -1,109 +1,157 @@
-"""Dead letters from a real service to a real Holdfast and back, with `kill -9` in the middle."""
+"""Dead letters from real services to a real Holdfast and back, with `kill -9` all the time."""
 
 import os
-import subprocess
-import sys
+import random
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.e2e.processes import NOT_OURS, ROOT, Holdfast, eventually
+from tests.e2e.processes import Background, Cluster, Process, eventually
 
-LETTERS = 20
-
-SERVICE = """
-import sys, time
-from holdfast import Holdfast
-from holdfast._settings import Timing
-
-hf = Holdfast(timing=Timing(
-    backoff_seconds=0.05, adopt_seconds=0.1, claim_gap_seconds=0.05, lease_seconds=30,
-))
-done = open(sys.argv[2], "a", buffering=1)
-if sys.argv[1] == "capture":
-    for number in range(int(sys.argv[3])):
-        assert hf.dead_letter("charge", number, idempotency_key=f"charge {number}")
-else:
-    @hf.redrives("charge")
-    def charge(letter):
-        time.sleep(0.02)
-        done.write(f"{letter.idempotency_key}\\n")
-hf.start()
-print("up", flush=True)
-time.sleep(120)
-"""
+KILLS = int(os.environ.get("HOLDFAST_KILLS", "10"))  # 50 take two minutes
+SCOPES = ("policies:read", "reports:write", "deadletters:write", "redrives:work")
 
 
-def test_a_service_killed_while_capturing_and_redriving_loses_and_repeats_nothing(
-    tmp_path: Path,
-) -> None:
-    done = tmp_path / "done"
-    with Holdfast(tmp_path) as server:
-        scopes = ("policies:read", "reports:write", "deadletters:write", "redrives:work")
-        token = server.token(*scopes, service="checkout")
-        operator = server.token("config:read", "redrives:write")
-        api = httpx.Client(
-            base_url=f"{server.url}/api/v1/", headers={"Authorization": f"Bearer {operator}"}
-        )
+class Fleet:
+    """A cluster and two parts of one service, each of which may be killed at any moment."""
+
+    def __init__(self, cluster: Cluster, folder: Path, stack: ExitStack) -> None:
+        self._captured, self._run = folder / "captured", folder / "run"
+        token = cluster.token(*SCOPES, service="checkout")
+        operator = cluster.token("config:read", "redrives:write")
+        self._headers = {"Authorization": f"Bearer {operator}"}
+        self._webs = cluster.webs
+        self._capture = self._service("capture", self._webs[0], token, self._captured)
+        self._redrive = self._service("redrive", self._webs[1], token, self._run)
+        for service in (self._capture, self._redrive):
+            stack.enter_context(service)
+        worker = cluster.processes["worker"]
+        self._victims = [*self._webs, worker, self._capture, self._redrive]
+        self.killed: Counter[str] = Counter()
+
+    def _service(self, part: str, web: Process, token: str, note: Path) -> Process:
         environment = {
-            "HOLDFAST_URL": server.url,
+            "HOLDFAST_URL": web.url,
             "HOLDFAST_TOKEN": token,
             "HOLDFAST_SERVICE": "checkout",
-            "HOLDFAST_CACHE_DIR": str(tmp_path / "cache"),
+            "HOLDFAST_CACHE_DIR": str(note.parent / f"cache-{part}"),
         }
-        kill(started("capture", done, environment))
+        arguments = ["-m", "tests.e2e.letters", part, str(note)]
+        return Background(arguments, environment, log=note.parent / f"{part}.log", ready="")
 
-        second = started("redrive", done, environment)
-        eventually(lambda: len(letters(api)) == LETTERS, within=20, what="all were captured")
-        ids = [letter["id"] for letter in letters(api)]
-        created = api.post("redrives", json={"letters": ids, "reason": "the provider is back"})
-        assert created.status_code == 201, created.text
-        eventually(lambda: len(lines(done)) >= LETTERS // 3, within=20, what="some were tried")
-        kill(second)
-        third = started("redrive", done, environment)
+    def kill_one(self, chosen: random.Random) -> None:
+        """Kill one of them in the middle of its work and start it anew."""
+        victim = chosen.choice(self._victims)
+        victim.kill()
+        self.killed["redrive" if victim is self._redrive else "another"] += 1
+        victim.start()
+
+    def stop_capturing(self) -> None:
+        """At a moment of its own, like all the other deaths; what it kept is still to be sent."""
+        self._capture.kill()
+        self._victims.remove(self._capture)
+
+    def redrive_all(self) -> None:
+        """What an operator does who finds letters that wait, if a server is there to hear it."""
+        for group in self.asked("dead-letter-groups"):
+            if group["unresolved"]:
+                self._send("POST", "redrives", {"group": group["id"], "reason": "again"})
+
+    def asked(self, path: str) -> list[dict[str, Any]]:
+        """All pages of a list; empty if no server answers just now."""
+        found: list[dict[str, Any]] = []
+        query: dict[str, Any] = {"limit": 200}
+        while answer := self._send("GET", path, query=query):
+            page = answer.json()
+            found += page["results"]
+            if page["next"] is None:
+                return found
+            query = dict(httpx.URL(page["next"]).params)
+        return []
+
+    def _send(
+        self, method: str, path: str, body: Any = None, *, query: Any = None
+    ) -> httpx.Response | None:
+        for web in self._webs:
+            try:
+                answer = httpx.request(
+                    method,
+                    f"{web.url}/api/v1/{path}",
+                    params=query,
+                    json=body,
+                    headers=self._headers,
+                    timeout=10,
+                )
+            except httpx.TransportError:
+                continue
+            if answer.status_code < 500:
+                return answer
+        return None
+
+    @property
+    def captured(self) -> list[str]:
+        """Keys of the letters the service was told are kept."""
+        return self._captured.read_text().splitlines()
+
+    @property
+    def runs(self) -> Counter[str]:
+        """How often each letter was tried again."""
+        return Counter(self._run.read_text().splitlines() if self._run.exists() else ())
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        cluster = stack.enter_context(Cluster(tmp_path))
+        yield Fleet(cluster, tmp_path, stack)
+
+
+def goes_on(fleet: Fleet, before: int) -> bool:
+    """Whether more letters than before have been tried again."""
+    fleet.redrive_all()
+    return len(fleet.runs) > before
+
+
+def is_done(fleet: Fleet) -> bool:
+    fleet.redrive_all()
+    return {letter["status"] for letter in fleet.asked("dead-letters")} == {"resolved"}
+
+
+@pytest.mark.timeout(180 + 10 * KILLS)
+def test_kills_while_letters_are_captured_and_redriven_lose_and_repeat_nothing(
+    fleet: Fleet,
+) -> None:
+    chosen = random.Random()
+    for _ in range(KILLS):
+        before = len(fleet.runs)
         eventually(
-            lambda: redrive(api)["resolved"] == LETTERS, within=60, what="all were confirmed"
+            lambda before=before: goes_on(fleet, before),  # type: ignore[misc]  # bound here
+            within=60,
+            what="letters are captured and tried again",
+            every=0.2,
         )
-        kill(third)
+        fleet.kill_one(chosen)
+    fleet.stop_capturing()
 
-        assert (redrive(api)["total"], redrive(api)["refailed"]) == (LETTERS, 0)
-        runs = Counter(lines(done))
-        assert len(runs) == LETTERS
-        assert sum(runs.values()) <= LETTERS + 1  # the one in hand when it was killed
-        assert {letter["status"] for letter in letters(api)} == {"resolved"}
-        api.close()
-
-
-def started(part: str, done: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    inherited = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVICE, part, str(done), str(LETTERS)],
-        cwd=ROOT,
-        env=inherited | environment,
-        stdout=subprocess.PIPE,
-        text=True,
+    kept = set(fleet.captured)
+    eventually(
+        lambda: kept <= {letter["idempotency_key"] for letter in fleet.asked("dead-letters")},
+        within=60,
+        what="every letter that was kept has arrived",
+        every=0.5,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "up\n"
-    return process
+    eventually(lambda: is_done(fleet), within=90, what="every letter has been confirmed", every=1.0)
 
-
-def kill(process: "subprocess.Popen[str]") -> None:
-    process.kill()
-    process.communicate()
-
-
-def letters(api: httpx.Client) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = api.get("dead-letters", params={"limit": 200}).json()["results"]
-    return found
-
-
-def redrive(api: httpx.Client) -> dict[str, Any]:
-    found: dict[str, Any] = api.get("redrives").json()["results"][0]
-    return found
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    letters = fleet.asked("dead-letters")
+    redrives = fleet.asked("redrives")
+    assert sum(redrive["resolved"] for redrive in redrives) == len(letters)
+    assert sum(redrive["refailed"] for redrive in redrives) == 0
+    assert set(fleet.runs) == {letter["idempotency_key"] for letter in letters}
+    # Only what the killed process had in hand may have been run a second time.
+    repeated = sum(fleet.runs.values()) - len(letters)
+    assert repeated <= fleet.killed["redrive"]
