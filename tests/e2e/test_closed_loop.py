@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.demo import Demo, calm_demo
@@ -63,6 +64,8 @@ def test_a_broken_dependency_is_seen_acted_on_and_made_up_for(
     steps.reached("on the wall")
     steps.reach("calls answered by the queue", lambda: "degraded" in reasons(demo))
 
+    assert serious_faults(page, demo) == []
+
     demo.say("mend", BROKEN)
     steps = Steps(record_property)
     steps.reach("check's alert resolved", lambda: not is_firing(demo, "messages-down"))
@@ -82,6 +85,28 @@ def test_a_broken_dependency_is_seen_acted_on_and_made_up_for(
     times = [taken.get(letter["idempotency_key"], 0) for letter in letters(demo)]
     assert times == [1] * len(times)
     assert sum(redrive["resolved"] for redrive in demo.asked("redrives")["results"]) == len(times)
+
+
+def serious_faults(page: Page, demo: Demo) -> list[tuple[str, str, str]]:
+    """What keeps people out of the pages one needs in trouble: page, rule of axe and the place."""
+    alert = demo.asked("alerts?rule=messages-down")["results"][0]
+    (check,) = demo.asked(f"checks?dependency={BROKEN}")["results"]
+    paths = [
+        "/admin/",
+        "/admin/deadletters/group/",
+        f"/admin/alerts/alert/{alert['id']}/change/",
+        f"/admin/health/check/{check['id']}/change/",
+        "/wall/?environment=demo",
+    ]
+    found = []
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for path in paths:
+            page.goto(f"{demo.console.base_url}{path}")
+            for violation in Axe().run(page).response["violations"]:
+                if violation["impact"] in {"serious", "critical"}:
+                    found.append((path, violation["id"], violation["nodes"][0]["html"]))
+    return found
 
 
 def arm(demo: Demo) -> None:

@@ -39,7 +39,7 @@ class Fleet:
             "HOLDFAST_URL": web.url,
             "HOLDFAST_TOKEN": token,
             "HOLDFAST_SERVICE": "checkout",
-            "HOLDFAST_CACHE_DIR": str(note.parent / f"cache-{part}"),
+            "HOLDFAST_CACHE_DIR": str(note.parent / "cache"),  # what one left, the other sends
         }
         arguments = ["-m", "tests.e2e.letters", part, str(note)]
         return Background(arguments, environment, log=note.parent / f"{part}.log", ready="")
@@ -52,9 +52,8 @@ class Fleet:
         victim.start()
 
     def stop_capturing(self) -> None:
-        """At a moment of its own, like all the other deaths; what it kept is still to be sent."""
+        """In the middle too: what it kept and has not sent is sent by the other part."""
         self._capture.kill()
-        self._victims.remove(self._capture)
 
     def redrive_all(self) -> None:
         """What an operator does who finds letters that wait, if a server is there to hear it."""
