@@ -1,10 +1,12 @@
 """A service that gives calls up, and one that tries them again: `-m tests.e2e.letters PART FILE`.
 
 `capture` makes letters until it is killed and notes each in the file once it is kept; `redrive`
-tries letters again and notes each run. What is noted is in the kernel's hands at once.
+tries letters again and notes each run; `deliver` only sends what others left. What is noted is in
+the kernel's hands at once.
 """
 
 import os
+import signal
 import sys
 import time
 import uuid
@@ -39,12 +41,15 @@ def redrive(hf: Holdfast, note: int) -> None:
     def charge(letter: Letter) -> None:
         os.write(note, f"{letter.idempotency_key}\n".encode())
 
-    while True:
-        time.sleep(60)
+    signal.pause()
+
+
+def deliver(_hf: Holdfast, _note: int) -> None:
+    signal.pause()
 
 
 if __name__ == "__main__":
     hf = Holdfast(timing=TIMING)
     hf.start()
-    part = {"capture": capture, "redrive": redrive}[sys.argv[1]]
+    part = {"capture": capture, "redrive": redrive, "deliver": deliver}[sys.argv[1]]
     part(hf, os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND))

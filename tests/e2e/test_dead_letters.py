@@ -28,8 +28,10 @@ class Fleet:
         self._webs = cluster.webs
         self._capture = self._service("capture", self._webs[0], token, self._captured)
         self._redrive = self._service("redrive", self._webs[1], token, self._run)
+        self._deliver = self._service("deliver", self._webs[0], token, self._captured)
         for service in (self._capture, self._redrive):
             stack.enter_context(service)
+        self._stack = stack
         worker = cluster.processes["worker"]
         self._victims = [*self._webs, worker, self._capture, self._redrive]
         self.killed: Counter[str] = Counter()
@@ -39,7 +41,7 @@ class Fleet:
             "HOLDFAST_URL": web.url,
             "HOLDFAST_TOKEN": token,
             "HOLDFAST_SERVICE": "checkout",
-            "HOLDFAST_CACHE_DIR": str(note.parent / "cache"),  # what one left, the other sends
+            "HOLDFAST_CACHE_DIR": str(note.parent / "cache"),
         }
         arguments = ["-m", "tests.e2e.letters", part, str(note)]
         return Background(arguments, environment, log=note.parent / f"{part}.log", ready="")
@@ -52,8 +54,9 @@ class Fleet:
         victim.start()
 
     def stop_capturing(self) -> None:
-        """In the middle too: what it kept and has not sent is sent by the other part."""
+        """In the middle too: what it kept and has not sent is sent by the process after it."""
         self._capture.kill()
+        self._stack.enter_context(self._deliver)
 
     def redrive_all(self) -> None:
         """What an operator does who finds letters that wait, if a server is there to hear it."""
