@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from holdfast import histogram, spec
 from holdfast._breaker import Breaker, BreakerRules, Override, Ticket
 from holdfast._document import Document, Received, parse
 from holdfast._flags import Flags
+from holdfast._letter import OMITTED, Capture, Limits, encode
 from holdfast._rate_limit import RateLimiter, RateLimitRules, Turn
 from holdfast._retry import Attempts, Budget, RetryRules, StopReason
 from holdfast.errors import BadDocument, CircuitOpen, RateLimited
@@ -38,7 +40,7 @@ def test_every_file_is_run() -> None:
 
     assert files == {
         "settings", "effective", "documents", "breaker", "retry", "rate_limit", "flags", "merges",
-        "histogram",
+        "histogram", "dead_letters",
     }  # fmt: skip
 
 
@@ -272,3 +274,22 @@ def test_histogram_quantiles(case: Case) -> None:
     answer = histogram.quantile(case["counts"], case["q"])
 
     assert answer == (None if case["quantile"] is None else pytest.approx(case["quantile"]))
+
+
+@cases("dead_letters")
+def test_dead_letters(case: Case) -> None:
+    given = dict(case["capture"])
+    if "base64" in given:
+        given["body"] = base64.b64decode(given.pop("base64"))
+    limits = case.get("limits", {}) | {"redact": tuple(case.get("limits", {}).get("redact", ()))}
+
+    letter = json.loads(encode(Capture(failed_at=0.0, **given), Limits(**limits)))
+
+    expected = dict(case["letter"])
+    if "content" in expected:
+        assert json.loads(letter["body"]["data"]) == expected.pop("content")
+    if "is_omitted" in expected:
+        assert (OMITTED in letter["headers"]) == expected.pop("is_omitted")
+    if "headers" in expected:
+        assert expected.pop("headers").items() <= letter["headers"].items()
+    assert {name: letter[name] for name in expected} == expected
