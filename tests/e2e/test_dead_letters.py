@@ -124,7 +124,7 @@ def is_done(fleet: Fleet) -> bool:
     return {letter["status"] for letter in fleet.asked("dead-letters")} == {"resolved"}
 
 
-@pytest.mark.timeout(180 + 10 * KILLS)
+@pytest.mark.timeout(240 + 16 * KILLS)
 def test_kills_while_letters_are_captured_and_redriven_lose_and_repeat_nothing(
     fleet: Fleet,
 ) -> None:
