@@ -21,6 +21,8 @@ _CLOCK_WARN_SECONDS = 5.0  # `Date` has whole seconds, and the answer takes time
 _GREETING_SECONDS = 5.0
 _MOST_CHUNKS = 10_000
 
+_NEW_TOKEN = "on the server: manage.py createtoken --environment … --service …"
+
 Level = Literal["ok", "warn", "fail"]
 
 
@@ -79,12 +81,15 @@ def _server_findings(transport: Transport) -> Iterator[Finding]:
     try:
         answer = transport.fetch_policy()
     except TransportFailed as failure:
-        text = f"no answer ({failure.kind}); check HOLDFAST_URL, DNS, proxies and certificates"
+        text = (
+            f"no answer ({failure.kind}); is it running at that address and port? Else check DNS, "
+        )
+        text += "proxies and certificates"
         yield Finding("fail", "server", text)
         return
     yield _policy_finding(answer)
-    if answer.status == 401:
-        return  # nothing else can be asked
+    if answer.status in {401, 404}:
+        return  # whatever else is asked fails for the same reason
     yield _clock_finding(answer, time.time())
     yield _asked("reports", lambda: _report_finding(transport))
     yield _asked("stream", lambda: _stream_finding(transport))
@@ -101,9 +106,9 @@ def _asked(subject: str, ask: Callable[[], Finding]) -> Finding:
 
 def _policy_finding(answer: Answer) -> Finding:
     refusals = {
-        401: "the token is unknown, expired or revoked; create one with manage.py createtoken",
-        403: "the token lacks the scope policies:read; create one with --scope policies:read",
-        404: "no such service for this token; check HOLDFAST_SERVICE and the token's environment",
+        401: f"the token is unknown, expired or revoked; {_NEW_TOKEN} --scope policies:read …",
+        403: f"the token lacks the scope policies:read; {_NEW_TOKEN} --scope policies:read …",
+        404: "the token is of another service; check HOLDFAST_SERVICE, or make one for this one",
         429: "asked too often; try again later",
         503: "the server is starting up or draining; try again in a moment",
     }
@@ -139,7 +144,7 @@ def _report_finding(transport: Transport) -> Finding:
         text = "the token may send them; those refused: hf.stats()['policy']['reports']"
         return Finding("ok", "reports", text)
     if status == 403:
-        text = "the token lacks the scope reports:write; the wall will not show this service"
+        text = f"the token lacks the scope reports:write; {_NEW_TOKEN} --scope reports:write …"
         return Finding("fail", "reports", text)
     return Finding("warn", "reports", f"unexpected status {status}")
 
@@ -169,7 +174,7 @@ def _optional(subject: str, status: int, good: str, lacking: str) -> Finding:
     if status in {200, 201, 400, 422}:
         return Finding("ok", subject, good)
     if status == 403:
-        return Finding("warn", subject, f"{lacking}; if you need it, create one with it")
+        return Finding("warn", subject, f"{lacking}; if you need them: {_NEW_TOKEN} --scope …")
     return Finding("warn", subject, f"unexpected status {status}; is the server older?")
 
 

@@ -285,7 +285,8 @@ class Engine:
             self._dependencies[name] = dependency
             is_unknown = self.document is not None and name not in self.document.dependencies
         if is_unknown:
-            log.warning("dependency.discovered: no policy names it", extra={"dependency": name})
+            text = "dependency.discovered: no policy names %s yet; it is guarded with the defaults"
+            log.warning(text, name, extra={"dependency": name})
         return dependency
 
     def _bring_in_line(self, dependency: Dependency) -> None:

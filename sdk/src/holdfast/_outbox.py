@@ -227,7 +227,7 @@ class Outbox:
         if answer.status in _UNFIT:
             return self._unfit(answer, batch)
         if answer.status in REFUSALS:
-            self._note(str(answer.status))
+            self._note(answer.said)
             return self._timing.refused_seconds
         return self._failed(str(answer.status), at_least=retry_after(answer.headers))
 

@@ -97,7 +97,7 @@ class Poller:
             self._succeeded()
             return None
         if answer.status in REFUSALS:
-            return self._refused(answer.status)
+            return self._refused(answer.said)
         return self._failed(str(answer.status), at_least=retry_after(answer.headers))
 
     def _take(self, answer: Answer) -> float | None:
@@ -119,9 +119,9 @@ class Poller:
         self._backoff.reset()
         self._note(None)
 
-    def _refused(self, status: int) -> float:
+    def _refused(self, said: str) -> float:
         self._feed.give_up_waiting()
-        self._note(str(status))
+        self._note(said)
         return self._pace.vary(self._timing.refused_seconds)
 
     def _failed(self, kind: str, *, at_least: float = 0.0) -> float:

@@ -195,7 +195,7 @@ class Redriver:
         except TransportFailed as failure:
             return self._failed(failure.kind)
         if answer.status in REFUSALS:
-            self._note(str(answer.status))
+            self._note(answer.said)
             return self._timing.refused_seconds
         works = _works(answer) if answer.status == 200 else None
         if works is None:

@@ -27,7 +27,6 @@ MOST_REFUSED = 50
 MOST_BYTES = 1024 * 1024  # the server answers 413 beyond it
 _KEPT_EVENTS = 1_000  # while reports cannot be delivered; the oldest go first
 _DROPPED = frozenset({400, 413, 422})  # repeating it would be refused again
-_LONGEST_REASON = 300
 
 
 class Collector(Protocol):
@@ -182,7 +181,7 @@ class Reporter:
         if answer.status in _DROPPED:
             return self._dropped(answer)
         if answer.status in REFUSALS:
-            self._note(str(answer.status))
+            self._note(answer.said)
             return self._pace.vary(self._timing.refused_seconds)
         return self._failed(str(answer.status), at_least=retry_after(answer.headers))
 
@@ -199,7 +198,7 @@ class Reporter:
     def _dropped(self, answer: Answer) -> float:
         self._pending = None
         self.dropped += 1
-        why = _reason(answer.body)
+        why = answer.reason
         self.last_dropped = {"at": utc(self._clock.wall()), "status": answer.status, "why": why}
         self._note(f"{answer.status}, dropped: {why}" if why else f"{answer.status}, dropped")
         self._is_next_bare = not self._is_bare
@@ -294,24 +293,6 @@ def utc(timestamp: float) -> str:
     """RFC 3339 text of a UTC timestamp, to the millisecond."""
     text = datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
-
-
-def _reason(body: bytes) -> str:
-    """What the server found wrong, as its problem details say."""
-    try:
-        problem = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
-        return ""
-    if not isinstance(problem, Mapping):
-        return ""
-    found = [problem.get("detail"), *_texts(problem.get("errors"))]
-    return " ".join(text for text in found if isinstance(text, str))[:_LONGEST_REASON]
-
-
-def _texts(errors: object) -> list[Any]:
-    if not isinstance(errors, Mapping):
-        return []
-    return [text for texts in errors.values() if isinstance(texts, list) for text in texts]
 
 
 def _report_seconds(body: bytes) -> object:

@@ -78,13 +78,14 @@ def resolve(
     url = (url or environ.get("HOLDFAST_URL", "")).strip().rstrip("/")
     token = (token or environ.get("HOLDFAST_TOKEN", "")).strip()
     service = (service or environ.get("HOLDFAST_SERVICE", "")).strip()
+    problems = (_url_problem(url), _token_problem(token), _service_problem(service))
     chosen = cache_dir or environ.get("HOLDFAST_CACHE_DIR") or default_cache_dir(environ)
     return Settings(
         url=url,
         token=token,
         service=service,
         cache_dir=Path(chosen) if chosen else None,
-        problem=_url_problem(url) or _token_problem(token) or _service_problem(service),
+        problem="; ".join(filter(None, problems)) or None,
     )
 
 

@@ -35,6 +35,9 @@ class TransportFailed(Exception):
         self.kind = kind
 
 
+_LONGEST_REASON = 300  # characters
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back, whatever its status.
@@ -50,6 +53,30 @@ class Answer:
     body: bytes
     asked_at: float
     received_at: float
+
+    @property
+    def reason(self) -> str:
+        """What the server found wrong, on one line, if it says so as problem details."""
+        try:
+            problem = msgspec.json.decode(self.body)
+        except (msgspec.MsgspecError, RecursionError):
+            return ""
+        if not isinstance(problem, Mapping):
+            return ""
+        found = [problem.get("detail"), *_texts(problem.get("errors"))]
+        words = " ".join(text for text in found if isinstance(text, str)).split()
+        return " ".join(words)[:_LONGEST_REASON]
+
+    @property
+    def said(self) -> str:
+        """Status and reason, for people."""
+        return f"{self.status}: {self.reason}" if self.reason else str(self.status)
+
+
+def _texts(errors: object) -> list[Any]:
+    if not isinstance(errors, Mapping):
+        return []
+    return [text for texts in errors.values() if isinstance(texts, list) for text in texts]
 
 
 class EventStream:
