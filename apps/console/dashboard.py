@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -11,7 +12,7 @@ from apps.audit.models import Chain
 from apps.console.changes import latest
 from apps.core.admin import actor_of
 from apps.deadletters.selectors import depths
-from apps.fleet.models import Dependency, Environment
+from apps.fleet.models import Dependency, Environment, Instance
 from apps.health.selectors import states
 from apps.live.selectors import environments_of, overview
 from apps.publication.models import Part
@@ -41,7 +42,8 @@ def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
         "frame": frame,
         "switches": [_with_links(each) for each in frame["switches"]],
         "troubles": _troubles(environment.pk, rows),
-        "is_fresh": not any(row["total"] or row["silent"] for row in rows),
+        "is_fresh": not Instance.objects.filter(service__environment=environment).exists(),
+        "sdk_folder": settings.BASE_DIR / "sdk",
         "alerts": firing(environment.pk),
         "checks": [each for each in states(environment.pk) if each.status in BAD],
         "letters": [each for each in depths(environment.pk) if each.unresolved],

@@ -18,7 +18,7 @@ from apps.alerts.services import judges, judging
 from apps.core import clock
 from apps.core.errors import Conflict
 from apps.fleet import services as fleet
-from apps.fleet.models import Environment, Service
+from apps.fleet.models import Environment, Instance, Service
 from apps.health.models import Check, Pulse
 from apps.telemetry.models import BreakerEvent
 from tests import make
@@ -199,6 +199,23 @@ class TestReadings:
         judge(checkout.environment)
 
         assert states(checkout.environment) == {"breaker-open": "firing"}
+
+    def test_an_open_breaker_is_over_when_its_process_says_goodbye_and_not_when_it_is_silent(
+        self, checkout: Service
+    ) -> None:
+        opened = {"payments-api": {"state": "open"}}
+        state = calling(checkout, breakers=opened)
+        judge(checkout.environment)
+        later = clock.now() + timedelta(minutes=3)
+
+        Instance.objects.update(heard_at=clock.now() + timedelta(minutes=1))  # silent by then
+        judge(checkout.environment, later)
+        assert states(checkout.environment)["breaker-open"] == "firing"
+
+        Instance.objects.filter(pk=state.instance_id).update(stopping=True)
+        judge(checkout.environment, later + timedelta(seconds=5))
+        judge(checkout.environment, later + timedelta(seconds=70))
+        assert states(checkout.environment)["breaker-open"] == "resolved"
 
     def test_a_rule_about_another_service_sees_nothing(self, checkout: Service) -> None:
         other = make.service(checkout.environment)

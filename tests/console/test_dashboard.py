@@ -54,6 +54,11 @@ class TestAFreshInstall:
         assert address in make.browser().get("/admin/").text
         assert address not in make.browser(make.member(here, "viewer")).get("/admin/").text
 
+    def test_a_service_that_came_and_went_has_been_heard(self, here: Environment) -> None:
+        make.instance(make.service(here), ago=3600, stopping=True)
+
+        assert "Connect your first service" not in make.browser().get("/admin/").text
+
     def test_without_an_environment_a_keeper_makes_one(self) -> None:
         assert reverse("admin:fleet_environment_new") in make.browser().get("/admin/").text
 

@@ -70,6 +70,11 @@ class Sources:
         return frozenset(instance.service for instance in self.live)
 
     @cached_property
+    def ended_services(self) -> frozenset[str]:
+        """Those whose every instance has said goodbye, so that none of them has a breaker."""
+        return self.known_services - {one.service for one in self.instances if not one.is_stopping}
+
+    @cached_property
     def uses(self) -> set[Name]:
         """Who calls what, of the services that were heard within a day."""
         rows = Usage.objects.filter(service__environment_id=self.environment_id)
@@ -157,7 +162,7 @@ def _breakers(rule: Rule, sources: Sources) -> Found:
     names |= {(one.service, dependency) for one in sources.live for dependency in one.breakers}
     for name in sorted(names):
         number = max(_not_closed(name, sources.live), sources.opened.get(name, 0))
-        is_known = number or name[0] in sources.live_services
+        is_known = number or name[0] in sources.live_services | sources.ended_services
         yield _of_calls(name), Reading(float(number) if is_known else None, number)
 
 
