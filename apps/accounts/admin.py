@@ -7,13 +7,14 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.accounts import rules, services
 from apps.accounts.models import ApiToken, Membership, User
 from apps.core import clock
-from apps.core.actor import SCOPES, SYSTEM_SCOPE, Actor
+from apps.core.actor import SYSTEM_SCOPE, Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, actor_of, column
 from apps.core.forms import NamedChoice, environment_field
 from apps.fleet.models import Environment, Service
@@ -54,6 +55,30 @@ class GrantForm(RoleForm):
     field_order = ("user", "environment")
 
 
+# For services, for screens and probes, then for scripts in place of people.
+SCOPE_CHOICES = [
+    (scope, format_lazy("{} – {}", scope, text))
+    for scope, text in (
+        ("policies:read", gettext_lazy("a service: get its policies and flags")),
+        ("reports:write", gettext_lazy("a service: report how its calls go")),
+        ("deadletters:write", gettext_lazy("a service: hand in what failed for good")),
+        ("redrives:work", gettext_lazy("a service: try dead letters again that people redrive")),
+        ("wall:read", gettext_lazy("a screen: show the wall")),
+        ("health:read", gettext_lazy("a probe: what /health tells in detail")),
+        ("metrics:read", gettext_lazy("Prometheus: scrape /metrics")),
+        ("config:read", gettext_lazy("read settings, flags, checks, alerts and dead letters")),
+        ("config:write", gettext_lazy("change settings, services, dependencies and checks")),
+        ("flags:write", gettext_lazy("engage, extend and end flags")),
+        ("overrides:write", gettext_lazy("force breakers open or closed")),
+        ("redrives:write", gettext_lazy("redrive or discard dead letters")),
+        ("alerts:write", gettext_lazy("rules, channels, silences and automatic actions")),
+        ("markers:write", gettext_lazy("mark deployments and other moments")),
+        ("audit:read", gettext_lazy("read the audit log")),
+        ("tokens:write", gettext_lazy("make and revoke tokens")),
+    )
+]
+
+
 class NewTokenForm(GuardedForm):
     environment = environment_field(Environment.objects.all())
     service = NamedChoice(
@@ -67,11 +92,11 @@ class NewTokenForm(GuardedForm):
     )
     scopes = forms.MultipleChoiceField(
         label=gettext_lazy("May do"),
-        choices=[(scope, scope) for scope in sorted(SCOPES)],
+        choices=SCOPE_CHOICES,
         initial=rules.SERVICE_SCOPES,
         help_text=gettext_lazy(
-            "A service needs policies:read and reports:write; a screen that shows the wall needs "
-            "wall:read alone."
+            "A service needs policies:read and reports:write, and for dead letters "
+            "deadletters:write and redrives:work; a screen that shows the wall wall:read alone."
         ),
         widget=forms.CheckboxSelectMultiple,
     )

@@ -1,5 +1,7 @@
 """Who acts: a person, a token or an automation, and what they may do where."""
 
+import getpass
+import os
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -85,10 +87,15 @@ def automation(name: str, environment_id: int) -> Actor:
 
 
 def command(name: str, environment_ids: frozenset[int]) -> Actor:
-    """Somebody with a shell on the server, who may do everything."""
+    """Somebody with a shell on the server, who may do everything; labelled by the system's name."""
+    try:
+        label = f"{name} by {getpass.getuser()}"
+    except (OSError, KeyError):  # a user without a name, as containers have; KeyError before 3.13
+        label = f"{name} by uid {os.getuid()}"
     return replace(
         automation(name, 0),
         kind="command",
+        label=label,
         environment_ids=environment_ids,
         scopes=SCOPES | {SYSTEM_SCOPE},
         source="command",

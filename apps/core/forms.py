@@ -82,13 +82,13 @@ def json_text(value: Any) -> str:
     return "" if value is None else msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
-def reason_field(*, required: bool = True) -> forms.CharField:
-    """Why; people read it on the wall and in the audit log."""
+def reason_field(*, such_as: Any = "", required: bool = True) -> forms.CharField:
+    """Why, with an example of one; people read it on the wall and in the audit log."""
     return forms.CharField(
         label=gettext_lazy("Reason"),
         max_length=LONGEST_REASON,
         required=required,
-        widget=forms.TextInput(attrs={"placeholder": gettext_lazy("primary failing over")}),
+        widget=forms.TextInput(attrs={"placeholder": such_as}),
         help_text=gettext_lazy("Shown with the change and kept in the audit log."),
     )
 

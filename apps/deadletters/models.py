@@ -170,7 +170,7 @@ class DeadLetter(Versioned):
         ]
 
     def __str__(self) -> str:
-        return self.dedup_key
+        return f"{self.handler} {self.idempotency_key or self.dedup_key}"[:120]
 
     @property
     def is_unresolved(self) -> bool:

@@ -10,6 +10,7 @@ from django.urls import reverse
 from apps.accounts import selectors
 from apps.accounts.models import ApiToken, Membership, User
 from apps.audit.models import Entry
+from apps.core.actor import SCOPES
 from tests import make
 
 PASSWORD = "correct horse staple"
@@ -168,3 +169,12 @@ class TestPeople:
 
         person.refresh_from_db()
         assert (answer.status_code, person.is_active) == (422, True)
+
+
+@pytest.mark.django_db
+def test_the_form_of_a_token_says_what_each_scope_is_for() -> None:
+    make.environment()
+
+    html = make.browser().get(reverse("admin:accounts_apitoken_new")).text
+
+    assert {scope for scope in SCOPES if f"{scope} – " not in html} == set()

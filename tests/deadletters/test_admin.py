@@ -148,7 +148,7 @@ class TestRedrives:
         assert Redrive.objects.get().pending == 2
 
     def test_selected_letters_are_asked_for_a_reason(self, service: Service) -> None:
-        letters = make.letters(service, "a", "b", "c")
+        letters = [make.letters(service, key, idempotency_key=key)[0] for key in "abc"]
         client = make.browser(make.member(service.environment, "operator"))
         keys = [letter.pk for letter in letters[:2]]
 
@@ -161,10 +161,19 @@ class TestRedrives:
             page("deadletter", "redrive-selected"), {"letters": keys, "reason": "back"}
         )
 
-        assert "a · checkout · ConnectTimeout" in asked.text
-        assert "c · checkout" not in asked.text
+        assert f"{letters[0]} · checkout · ConnectTimeout" in asked.text
+        assert f"{letters[2]} · checkout" not in asked.text
         assert done.status_code == 302
         assert Redrive.objects.get().pending == 2
+
+    def test_a_letter_is_named_as_people_know_it_whatever_its_key_holds(
+        self, service: Service
+    ) -> None:
+        (letter,) = make.letters(service, "k", idempotency_key="100 %(off)s order 7")
+
+        redrive = make.redrive(letter)
+
+        assert str(redrive) == f"{letter.handler} 100 %(off)s order 7"
 
     def test_letters_of_two_environments_are_not_one_redrive(self, service: Service) -> None:
         keys = [make.letters(each)[0].pk for each in (service, make.service())]

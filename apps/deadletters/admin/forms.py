@@ -14,7 +14,7 @@ MOST_SELECTED = 200  # letters chosen in a list
 
 
 class ReasonForm(GuardedForm):
-    reason = reason_field()
+    reason = reason_field(such_as=gettext_lazy("the provider is back"))
 
 
 class NoteForm(GuardedForm):
@@ -37,7 +37,7 @@ class SelectedForm(GuardedForm):
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": gettext_lazy("Choose letters in the list first.")},
     )
-    reason = reason_field()
+    reason = reason_field(such_as=gettext_lazy("the provider is back"))
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}

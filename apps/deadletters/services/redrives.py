@@ -39,10 +39,9 @@ def redrive_letters(letter_ids: Sequence[int], *, reason: str, actor: Actor) -> 
     if missing := sorted(set(wanted) - {letter.pk for letter in letters}):
         text = _("There is no letter %(id)d in this environment.") % {"id": missing[0]}
         raise RuleBroken(text, errors={"letters": [text]})
-    scope = ngettext("%(count)d letter", "%(count)d letters", len(wanted))
-    if len(wanted) == 1:
-        scope = str(letters[0])
-    return _redrive(letters, rules.REDRIVABLE, scope % {"count": len(wanted)}, reason, actor)
+    many = ngettext("%(count)d letter", "%(count)d letters", len(wanted)) % {"count": len(wanted)}
+    scope = str(letters[0]) if len(wanted) == 1 else many
+    return _redrive(letters, rules.REDRIVABLE, scope, reason, actor)
 
 
 @transaction.atomic

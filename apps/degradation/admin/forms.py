@@ -20,7 +20,7 @@ from apps.fleet.models import Environment, Service
 
 class EngageForm(GuardedForm):
     lease = LeaseField()
-    reason = reason_field()
+    reason = reason_field(such_as=gettext_lazy("primary failing over"))
 
 
 class ExtendForm(GuardedForm):
@@ -29,7 +29,7 @@ class ExtendForm(GuardedForm):
 
 
 class EndForm(GuardedForm):
-    reason = reason_field()
+    reason = reason_field(such_as=gettext_lazy("primary is back"))
 
 
 class ScopeForm(GuardedForm):
@@ -48,7 +48,7 @@ class ScopeForm(GuardedForm):
 
 class ReadOnlyForm(ScopeForm):
     lease = LeaseField()
-    reason = reason_field()
+    reason = reason_field(such_as=gettext_lazy("primary failing over"))
 
 
 class SettingsForm(GuardedForm):

@@ -23,7 +23,7 @@ class EngageForm(DependencyForm):
         label=gettext_lazy("Mode"), choices=Override.Mode.choices, widget=forms.RadioSelect
     )
     lease = LeaseField()
-    reason = reason_field()
+    reason = reason_field(such_as=gettext_lazy("each call makes it worse"))
 
 
 class ExtendForm(GuardedForm):
