@@ -166,16 +166,24 @@ def is_up(url: str) -> bool:
         return False
 
 
+def is_over(heard: list[int]) -> bool:
+    return signal.SIGTERM in heard or heard.count(signal.SIGINT) > 1
+
+
 def run(url: str, var: Path, *, is_calm: bool = False) -> None:
-    """Run the demo until a signal, or the death of the process that started this one."""
+    """Run the demo until SIGTERM, or the death of the process that started this one.
+
+    Ctrl-C, which the server hears too, is not enough: the fleet lives as long as the server, or
+    Holdfast would see its dependencies fail while it stops. A second one ends it.
+    """
     parent = os.getppid()
-    stopping: list[int] = []
+    heard: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda got, _frame: stopping.append(got))
+        signal.signal(number, lambda got, _frame: heard.append(got))
     with listen(kept_port(var)) as listening:
         fleet = children(url, var / FOLDER, listening, is_calm=is_calm)
         is_ready = False
-        while not stopping and os.getppid() == parent:
+        while not is_over(heard) and os.getppid() == parent:
             is_ready = is_ready or is_up(url)
             for child in fleet:
                 child.look(time.monotonic(), is_ready=is_ready)

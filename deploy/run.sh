@@ -5,6 +5,7 @@ set -eu
 
 python=.venv/bin/python
 mkdir -p -m 700 "${HOLDFAST_VAR:-var}"
+echo "Preparing the database in ${HOLDFAST_VAR:-var}/ ..."
 var=$(cd "${HOLDFAST_VAR:-var}" && pwd)
 if [ "${DEMO:-1}" = 0 ]; then
     $python manage.py migrate --verbosity 0
