@@ -44,7 +44,12 @@ WITHOUT_DATABASE = (
     "tests/test_rules_for_tests.py",
 )
 TIERS = [
-    Tier("sqlite", ("tests", "sdk/tests", "--ignore=tests/e2e", "--dist=worksteal"), (Redis,)),
+    Tier(
+        "sqlite",
+        ("tests", "sdk/tests", "--ignore=tests/e2e", "--dist=worksteal"),
+        (Redis,),
+        idles=1,
+    ),
     Tier(
         "postgresql",
         (
@@ -55,7 +60,12 @@ TIERS = [
         is_distributed=True,
         is_measured=False,  # the same tests as above, once more
     ),
-    Tier("e2e", ("tests/e2e", "--dist=loadfile"), (PostgreSQL, Redis, RabbitMQ), idles=1),
+    Tier(
+        "e2e",
+        ("tests/e2e", "--dist=loadfile", "--no-loadscope-reorder"),  # see tests/e2e/conftest.py
+        (PostgreSQL, Redis, RabbitMQ),
+        idles=1,
+    ),
 ]
 
 
