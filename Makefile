@@ -13,9 +13,14 @@ test: .venv/dev  ## every test, with real servers and a browser
 	@$(PYTHON) -m tests.run
 
 lint: .venv/dev  ## the static checks
+	@$(MAKE) --jobs=2 --output-sync=target --no-print-directory lint-types lint-rest
+
+lint-types:
+	$(PYTHON) -m mypy $(SOURCES)
+
+lint-rest:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m mypy $(SOURCES)
 	$(PYTHON) manage.py check --fail-level WARNING
 	$(PYTHON) manage.py makemigrations --check --dry-run
 	$(PYTHON) manage.py spectacular --validate --fail-on-warn --file /dev/null
@@ -48,4 +53,4 @@ help:  ## this list
 .venv/dev: requirements/base.txt requirements/dev.txt sdk/pyproject.toml deploy/install.sh
 	@sh deploy/install.sh dev && touch .venv/base $@
 
-.PHONY: run test lint format bench cluster lock clean help
+.PHONY: run test lint lint-types lint-rest format bench cluster lock clean help

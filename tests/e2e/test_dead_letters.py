@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.processes import Background, Cluster, Process, eventually
 
-KILLS = int(os.environ.get("HOLDFAST_KILLS", "10"))  # 50 take two minutes
+KILLS = int(os.environ.get("HOLDFAST_KILLS", "5"))  # 50 take three minutes
 SCOPES = ("policies:read", "reports:write", "deadletters:write", "redrives:work")
 
 

@@ -34,17 +34,6 @@ def test_pages_say_that_it_is_a_demo(calm_demo: Demo, page: str) -> None:
     assert "Demo: not a real fleet" in calm_demo.console.get(page).text
 
 
-def test_what_is_broken_on_purpose_opens_breakers_and_heals(calm_demo: Demo) -> None:
-    def opened() -> bool:
-        having = 'service="trading",dependency="alpaca",state="open"'
-        return calm_demo.metric("holdfast_breaker_instances", having=having) > 0
-
-    calm_demo.say("break", "alpaca", "10m")
-    eventually(opened, within=60, what="a breaker of alpaca opened")
-    calm_demo.say("mend", "alpaca")
-    eventually(lambda: not opened(), within=60, what="it closed again")
-
-
 def test_a_killed_process_is_started_again(calm_demo: Demo) -> None:
     eventually(lambda: len(calm_demo.children()) == PROCESSES, within=30, what="all run")
     victim = calm_demo.children()[-1]
