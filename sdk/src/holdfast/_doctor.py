@@ -81,10 +81,8 @@ def _server_findings(transport: Transport) -> Iterator[Finding]:
     try:
         answer = transport.fetch_policy()
     except TransportFailed as failure:
-        text = (
-            f"no answer ({failure.kind}); is it running at that address and port? Else check DNS, "
-        )
-        text += "proxies and certificates"
+        text = f"no answer ({failure.kind}); is it running at that address and port?"
+        text += " Else check DNS, proxies and certificates"
         yield Finding("fail", "server", text)
         return
     yield _policy_finding(answer)
@@ -144,7 +142,8 @@ def _report_finding(transport: Transport) -> Finding:
         text = "the token may send them; those refused: hf.stats()['policy']['reports']"
         return Finding("ok", "reports", text)
     if status == 403:
-        text = f"the token lacks the scope reports:write; {_NEW_TOKEN} --scope reports:write …"
+        text = "the token lacks the scope reports:write, so the wall will not show this service"
+        text += f"; {_NEW_TOKEN} --scope reports:write …"
         return Finding("fail", "reports", text)
     return Finding("warn", "reports", f"unexpected status {status}")
 
