@@ -1,6 +1,6 @@
 """Changes to what exists."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
-from apps.core import bus
+from apps.core import bulk, bus
 from apps.core.actor import Actor
 from apps.core.db import check_version, get_visible, swap
 from apps.core.errors import Conflict, Forbidden, RuleBroken
@@ -159,18 +159,12 @@ def introduce(instances: Iterable[Instance]) -> None:
     Instance.objects.bulk_create(in_order, ignore_conflicts=True)
 
 
-def hear(instances: Iterable[Instance]) -> None:
+def hear(heard: Sequence[bulk.Row]) -> None:
     """Note when processes called home, by which name, and whether they said goodbye.
 
-    Rows are written in the order of their ids, so that two writers wait instead of deadlocking.
+    The caller holds a lock of its own on each: the rows are written in no certain order.
     """
-    in_order = sorted(instances, key=lambda instance: instance.pk)
-    Instance.objects.bulk_create(
-        in_order,
-        update_conflicts=True,
-        unique_fields=["id"],
-        update_fields=["name", "sdk", "heard_at", "stopping"],
-    )
+    bulk.update(Instance, heard, key="id")
 
 
 def forget_instances(before: datetime, *, limit: int) -> int:

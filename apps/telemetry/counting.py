@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from django.db import transaction
 
-from apps.core import bus, clock
+from apps.core import bulk, bus, clock
 from apps.fleet import services as fleet
 from apps.fleet.models import SLUG
 from apps.telemetry import rules, services
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
 from apps.telemetry.reports import Report
-from apps.telemetry.rows import Arrival, Claimed, events_of, heard_of, instance_of, state_of
+from apps.telemetry.rows import Arrival, Before, Claimed, events_of, heard_of, instance_of, state_of
 
 log = structlog.get_logger(__name__)
 
@@ -38,12 +38,15 @@ class Ledger:
         self._begin_anew()
 
     def count(self, arrivals: list[Arrival]) -> None:
-        """Count reports, at most one per instance, in one transaction: all or none.
+        """Count reports, at most one per instance; those counted before change nothing.
 
-        Those counted before change nothing.
+        In one transaction, all or none; those of instances never heard of before in a second one.
         """
         try:
-            self._count(arrivals)
+            uses = self._discover(arrivals)
+            if new := self._count(arrivals, uses):
+                introduce(new)
+                self._count(new, uses)
         except BaseException:
             self._begin_anew()
             raise
@@ -57,21 +60,20 @@ class Ledger:
         self._start = datetime.min.replace(tzinfo=UTC)
         self._totals: dict[Key, rules.Counts] = {}
 
-    def _count(self, arrivals: list[Arrival]) -> None:
-        uses = self._discover(arrivals)
-        introduce(arrivals)
+    def _count(self, arrivals: list[Arrival], uses: Uses) -> list[Arrival]:
+        """Count what is to be counted; returns the reports of instances nobody knows."""
         start = max(rules.floor(clock.now(), Window.Span.SHORT), self._start)
         held = self._totals if start == self._start else {}
         with transaction.atomic():
-            claimed = claim(arrivals)
+            found = claim(arrivals)
+            claimed = [each for each in found if _is_new(each)]
             totals = added_up(held, claimed, uses)
-            services.write_windows(
-                services.window(self._boot, Window.Span.SHORT, start, key, counts)
-                for key, counts in totals.items()
-            )
+            services.write_windows(self._boot, Window.Span.SHORT, start, totals)
             write_states(claimed, uses)
             write_events(claimed, uses)
         self._start, self._totals = start, held | totals
+        known = {each.before.instance_id for each in found}
+        return [arrival for arrival in arrivals if arrival.report.instance not in known]
 
     def _discover(self, arrivals: list[Arrival]) -> Uses:
         """Which dependencies the services use, after adding those nobody declared."""
@@ -91,43 +93,34 @@ class Ledger:
         return uses
 
 
-def introduce(arrivals: Iterable[Arrival]) -> None:
+def introduce(new: Iterable[Arrival]) -> None:
     """Make the rows of instances that were never heard of.
 
-    In a transaction of its own, before anything is locked: rows that are made and rows that are
+    In a transaction of its own, in which nothing is locked: rows that are made and rows that are
     locked in the same transaction could be waited for in a circle.
     """
-    by_id = {arrival.report.instance: arrival for arrival in arrivals}
-    known = set(InstanceState.objects.filter(pk__in=by_id).values_list("pk", flat=True))
-    new = [by_id[pk] for pk in sorted(by_id.keys() - known)]
-    if not new:
-        return
+    in_order = sorted(new, key=lambda arrival: arrival.report.instance)
     with transaction.atomic():
-        fleet.introduce(instance_of(arrival) for arrival in new)
+        fleet.introduce(instance_of(arrival) for arrival in in_order)
         InstanceState.objects.bulk_create(
             (
                 InstanceState(pk=arrival.report.instance, reported_at=arrival.received_at)
-                for arrival in new
+                for arrival in in_order
             ),
             ignore_conflicts=True,
         )
 
 
 def claim(arrivals: Iterable[Arrival]) -> list[Claimed]:
-    """The reports that were not counted before, their instances' rows locked until the commit."""
+    """The reports of known instances, and what those said before; locked until the commit."""
     by_id = {arrival.report.instance: arrival for arrival in arrivals}
-    states = (
-        InstanceState.objects.select_for_update(of=("self",))
-        .filter(pk__in=by_id)
-        .select_related("instance")
-        .order_by("pk")
-    )
-    claimed = [Claimed(by_id[state.pk], state) for state in states]
-    return [each for each in claimed if _is_new(each)]
+    states = InstanceState.objects.select_for_update(of=("self",)).filter(pk__in=by_id)
+    found = map(Before._make, states.order_by("pk").values_list(*Before._fields))
+    return [Claimed(by_id[before.instance_id], before) for before in found]
 
 
 def _is_new(claimed: Claimed) -> bool:
-    if claimed.before.instance.service_id != claimed.arrival.service_id:
+    if claimed.before.instance__service_id != claimed.arrival.service_id:
         log.warning("report.of_another_service", instance=str(claimed.report.instance))
         return False
     return claimed.report.sequence > claimed.before.sequence
@@ -162,15 +155,8 @@ def _counted(report: Report, known: frozenset[str]) -> dict[str, rules.Counts]:
 def write_states(claimed: Iterable[Claimed], uses: Uses) -> None:
     """Raise the sequences and keep what the instances said of themselves; tell of news."""
     rows = [state_of(each, uses[each.arrival.service_id]) for each in claimed]
-    InstanceState.objects.bulk_create(
-        rows,
-        update_conflicts=True,
-        unique_fields=["instance"],
-        update_fields=[
-            field.name for field in InstanceState._meta.concrete_fields if not field.primary_key
-        ],
-    )
-    fleet.hear(heard_of(each) for each in claimed)
+    bulk.update(InstanceState, rows, key="instance_id")
+    fleet.hear([heard_of(each) for each in claimed])
     told = {
         each.arrival.environment_id
         for each, row in zip(claimed, rows, strict=True)
@@ -180,12 +166,12 @@ def write_states(claimed: Iterable[Claimed], uses: Uses) -> None:
         bus.announce("telemetry", environment_id=environment_id, reason="acknowledged")
 
 
-def _is_acknowledgement(claimed: Claimed, now: InstanceState) -> bool:
+def _is_acknowledgement(claimed: Claimed, now: bulk.Row) -> bool:
     before = claimed.before
     if claimed.report.stopping or before.sequence == 0:
         return True
     policy = (before.epoch, before.applied_revision, before.refused)
-    return policy != (now.epoch, now.applied_revision, now.refused)
+    return policy != (now["epoch"], now["applied_revision"], now["refused"])
 
 
 def write_events(claimed: Iterable[Claimed], uses: Uses) -> None:

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 
+from apps.core.bulk import Row
 from apps.fleet.models import Instance
 from apps.telemetry import rules
-from apps.telemetry.models import BreakerEvent, InstanceState
+from apps.telemetry.models import BreakerEvent
 from apps.telemetry.reports import MOST_REFUSED, Breaker, Event, Refused, Report
 
 NO_PAST = timedelta(days=3650)  # a process or a breaker's state may be this old
@@ -27,12 +29,26 @@ class Arrival:
     received_at: datetime
 
 
+class Before(NamedTuple):
+    """What an instance had said of itself, and whose it is; attributes are columns."""
+
+    instance_id: UUID
+    instance__service_id: int
+    sequence: int
+    epoch: UUID | None
+    applied_revision: int | None
+    refused: list[dict[str, Any]]
+    breakers: dict[str, dict[str, Any]]
+    in_flight: dict[str, int]
+    resources: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Claimed:
     """A report that is being counted, and what its instance had said before."""
 
     arrival: Arrival
-    before: InstanceState
+    before: Before
 
     @property
     def report(self) -> Report:
@@ -54,14 +70,19 @@ def instance_of(arrival: Arrival) -> Instance:
     )
 
 
-def heard_of(claimed: Claimed) -> Instance:
-    """The instance as it is known by now."""
-    instance = instance_of(claimed.arrival)
-    instance.first_heard_at = claimed.before.instance.first_heard_at
-    return instance
+def heard_of(claimed: Claimed) -> Row:
+    """What changes of the instance as it is known."""
+    report = claimed.report
+    return {
+        "id": report.instance,
+        "name": report.name[:120],
+        "sdk": report.sdk[:60],
+        "heard_at": claimed.arrival.received_at,
+        "stopping": report.stopping,
+    }
 
 
-def state_of(claimed: Claimed, known: frozenset[str]) -> InstanceState:
+def state_of(claimed: Claimed, known: frozenset[str]) -> Row:
     """What the instance says of itself; what it does not mention stays as it was."""
     report, before, now = claimed.report, claimed.before, claimed.arrival.received_at
     reported = {name: calls for name, calls in report.dependencies.items() if name in known}
@@ -73,18 +94,18 @@ def state_of(claimed: Claimed, known: frozenset[str]) -> InstanceState:
     resources = before.resources
     if report.resources is not None:
         resources = msgspec.to_builtins(report.resources)
-    return InstanceState(
-        pk=report.instance,
-        sequence=report.sequence,
-        epoch=report.epoch,
-        applied_revision=report.applied_revision,
-        applied_at=report.applied_at and rules.clamp(report.applied_at, now, past=NO_PAST),
-        refused=[_refused(entry) for entry in report.refused[:MOST_REFUSED]],
-        breakers=before.breakers | breakers,
-        in_flight=before.in_flight | {name: calls.in_flight for name, calls in reported.items()},
-        resources=resources,
-        reported_at=now,
-    )
+    return {
+        "instance_id": report.instance,
+        "sequence": report.sequence,
+        "epoch": report.epoch,
+        "applied_revision": report.applied_revision,
+        "applied_at": report.applied_at and rules.clamp(report.applied_at, now, past=NO_PAST),
+        "refused": [_refused(entry) for entry in report.refused[:MOST_REFUSED]],
+        "breakers": before.breakers | breakers,
+        "in_flight": before.in_flight | {name: calls.in_flight for name, calls in reported.items()},
+        "resources": resources,
+        "reported_at": now,
+    }
 
 
 def _refused(entry: Refused) -> dict[str, Any]:

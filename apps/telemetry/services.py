@@ -1,8 +1,9 @@
 """Writing windows down, summing them up, letting go of them; and dependencies nobody declared."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import models, transaction
@@ -10,7 +11,7 @@ from django.db.models import Exists, Max, Min, OuterRef
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
-from apps.core import bus, clock
+from apps.core import bulk, bus, clock
 from apps.core.actor import Actor, automation
 from apps.core.db import delete_in_batches, get_visible
 from apps.core.errors import NotFound, RuleBroken
@@ -92,30 +93,34 @@ def discover(service_id: int, names: set[str]) -> None:
     bus.announce("fleet", environment_id=environment_id)
 
 
-def window(
-    boot: UUID, span: int, start: datetime, key: tuple[int, str], counts: rules.Counts
-) -> Window:
-    """The row of one service (by id) and dependency (by slug), to be written."""
+def write_windows(
+    boot: UUID, span: int, start: datetime, counted: Mapping[tuple[int, str], rules.Counts]
+) -> None:
+    """Write rows whole, over what they held; part of a caller's transaction.
+
+    `counted` is by service (its id) and dependency (its slug).
+    """
+    rows = [
+        {"boot": boot, "span": span, "start": start} | _cell(key, counts)
+        for key, counts in counted.items()
+    ]
+    bulk.upsert(
+        Window,
+        rows,
+        unique=["span", "start", "service_id", "dependency", "boot"],
+        update=[*rules.COUNTERS, "latency"],
+    )
+
+
+def _cell(key: tuple[int, str], counts: rules.Counts) -> dict[str, Any]:
+    """The columns of what was counted of one service and dependency."""
     service_id, dependency = key
-    return Window(
-        boot=boot,
-        span=span,
-        start=start,
-        service_id=service_id,
-        dependency=dependency,
-        latency=counts.latency,
-        **counts.numbers,
-    )
-
-
-def write_windows(windows: Iterable[Window]) -> None:
-    """Write rows whole, over what they held; part of a caller's transaction."""
-    Window.objects.bulk_create(
-        windows,
-        update_conflicts=True,
-        unique_fields=["span", "start", "service", "dependency", "boot"],
-        update_fields=[*rules.COUNTERS, "latency"],
-    )
+    return {
+        "service_id": service_id,
+        "dependency": dependency,
+        "latency": counts.latency,
+        **{name: counts.get(name) for name in rules.COUNTERS},
+    }
 
 
 def roll_up() -> None:
@@ -161,10 +166,11 @@ def _roll_up_one(short: int, long: int, start: datetime) -> None:
     for service_id, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
         counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
         sums[service_id, dependency].add(counts)
-    windows = [window(ROLLED_UP, long, start, key, sums[key]) for key in sorted(sums)]
-    for first in range(0, len(windows), BATCH):
+    keys = sorted(sums)
+    for first in range(0, len(keys), BATCH):
         with transaction.atomic():
-            write_windows(windows[first : first + BATCH])
+            some = {key: sums[key] for key in keys[first : first + BATCH]}
+            write_windows(ROLLED_UP, long, start, some)
 
 
 def fold_totals() -> None:
@@ -214,20 +220,11 @@ def _fold(ids: list[int], until: datetime) -> None:
 
 
 def _write_totals(sums: dict[tuple[int, str], rules.Counts], through: datetime) -> None:
-    Total.objects.bulk_create(
-        [
-            Total(
-                service_id=service_id,
-                dependency=dependency,
-                through=through,
-                latency=counts.latency,
-                **counts.numbers,
-            )
-            for (service_id, dependency), counts in sums.items()
-        ],
-        update_conflicts=True,
-        unique_fields=["service", "dependency"],
-        update_fields=[*rules.COUNTERS, "latency", "through"],
+    bulk.upsert(
+        Total,
+        [{"through": through} | _cell(key, counts) for key, counts in sums.items()],
+        unique=["service_id", "dependency"],
+        update=[*rules.COUNTERS, "latency", "through"],
     )
 
 

@@ -384,7 +384,7 @@ def _choosy(hear: Any) -> Any:
 
     def choose(instances: Any) -> None:
         found = list(instances)
-        if any(instance.name == "odd" for instance in found):
+        if any(row["name"] == "odd" for row in found):
             raise DataError("invalid byte sequence")
         hear(found)
 

@@ -1,5 +1,6 @@
 """What each rule measures now, by subject; few queries, whatever the number of rules."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -158,18 +159,20 @@ def _exhausted(counts: Counts) -> int:
 
 def _breakers(rule: Rule, sources: Sources) -> Found:
     """Instances whose breaker is open or half-open, or opened a moment ago."""
-    names = set(sources.uses | sources.opened.keys())
-    names |= {(one.service, dependency) for one in sources.live for dependency in one.breakers}
-    for name in sorted(names):
-        number = max(_not_closed(name, sources.live), sources.opened.get(name, 0))
+    not_closed = _not_closed(sources.live)
+    for name in sorted(sources.uses | sources.opened.keys() | not_closed.keys()):
+        number = max(not_closed.get(name, 0), sources.opened.get(name, 0))
         is_known = number or name[0] in sources.live_services | sources.ended_services
         yield _of_calls(name), Reading(float(number) if is_known else None, number)
 
 
-def _not_closed(name: Name, instances: Iterable[InstanceStatus]) -> int:
-    service, dependency = name
-    breakers = [one.breakers.get(dependency) for one in instances if one.service == service]
-    return sum(breaker["state"] != "closed" for breaker in breakers if breaker)
+def _not_closed(instances: Iterable[InstanceStatus]) -> dict[Name, int]:
+    """How many of them have a breaker that is not closed, by every name they have one of."""
+    found: dict[Name, int] = defaultdict(int)
+    for one in instances:
+        for dependency, breaker in one.breakers.items():
+            found[one.service, dependency] += breaker["state"] != "closed"
+    return found
 
 
 def _hosts(*names: str) -> Callable[[Rule, Sources], Found]:
