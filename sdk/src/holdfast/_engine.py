@@ -10,10 +10,10 @@ import inspect
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from holdfast import spec
 from holdfast._call import NO_OPTIONS, Options
@@ -40,6 +40,8 @@ from holdfast._views import DependencyView
 from holdfast.clock import Clock
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Engine:
@@ -120,36 +122,48 @@ class Engine:
         return decorate
 
     def call(
-        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any:
+        self, dependency: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
         """Make one guarded call of an ordinary function."""
-        return run(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+        return run(self._use(dependency), function, args, kwargs, NO_OPTIONS)  # type: ignore[no-any-return]  # R
 
     async def acall(
-        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any:
+        self,
+        dependency: str,
+        function: Callable[P, Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
         """Make one guarded call of a coroutine function."""
-        return await run_async(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+        return await run_async(self._use(dependency), function, args, kwargs, NO_OPTIONS)  # type: ignore[no-any-return]  # R
 
     def try_call(
-        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Outcome:
+        self, dependency: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Outcome[R]:
         """Make one guarded call and get its value, rejection or error without a raise."""
         return attempt(self._use(dependency), function, args, kwargs, NO_OPTIONS)
 
     async def try_acall(
-        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Outcome:
+        self,
+        dependency: str,
+        function: Callable[P, Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Outcome[R]:
         """As `try_call`, for a coroutine function."""
         return await attempt_async(self._use(dependency), function, args, kwargs, NO_OPTIONS)
 
-    def try_with(self, dependency: str, function: Any, options: Options, /, *args: Any) -> Outcome:
+    def try_with(
+        self, dependency: str, function: Any, options: Options, /, *args: Any
+    ) -> Outcome[Any]:
         """As `try_call`, with what an integration knows of the call."""
         return attempt(self._use(dependency), function, args, {}, options)
 
     async def try_with_async(
         self, dependency: str, function: Any, options: Options, /, *args: Any
-    ) -> Outcome:
+    ) -> Outcome[Any]:
         """As `try_with`, for a coroutine function."""
         return await attempt_async(self._use(dependency), function, args, {}, options)
 

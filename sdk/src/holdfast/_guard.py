@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from holdfast._call import Call, Options
 from holdfast._classify import ErrorClass, Matcher
@@ -16,6 +16,8 @@ from holdfast._pipeline import call_async, call_sync
 from holdfast.errors import Rejected
 from holdfast.spec import ERROR_CLASSES
 
+T = TypeVar("T")
+
 Errors = Mapping[str, Matcher | Iterable[Matcher]]
 """Error class → exception types or predicates, asked in this order before the built-in rules.
 
@@ -24,7 +26,7 @@ Classes are those of the policies, and `ignored`: neither success nor failure, n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Generic[T]):
     """What became of a call, without an exception raised.
 
     Attributes:
@@ -32,7 +34,7 @@ class Outcome:
         attempts: Attempts made, those a gate refused included.
     """
 
-    value: Any = None
+    value: T | None = None
     error: Exception | None = None
     source: str = "call"
     attempts: int = 1
@@ -47,11 +49,11 @@ class Outcome:
         """Why the call was not made at all, if so."""
         return self.error if isinstance(self.error, Rejected) else None
 
-    def unwrap(self) -> Any:
+    def unwrap(self) -> T:
         """The value; raises the error if there is none."""
         if self.error is not None:
             raise self.error
-        return self.value
+        return self.value  # type: ignore[return-value]  # None only if it was the answer
 
 
 def options_of(fallback: Callable[..., Any] | None = None, errors: Errors | None = None) -> Options:
@@ -134,7 +136,7 @@ async def run_async(
 
 def attempt(
     dependency: Dependency, function: Callable[..., Any], args: Any, kwargs: Any, options: Options
-) -> Outcome:
+) -> Outcome[Any]:
     """Make one guarded call in this thread and say what became of it."""
     call = _new_call(dependency, function, args, kwargs, options)
     try:
@@ -146,7 +148,7 @@ def attempt(
 
 async def attempt_async(
     dependency: Dependency, function: Callable[..., Any], args: Any, kwargs: Any, options: Options
-) -> Outcome:
+) -> Outcome[Any]:
     """Make one guarded call in this task and say what became of it."""
     call = _new_call(dependency, function, args, kwargs, options)
     try:

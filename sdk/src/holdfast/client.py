@@ -6,10 +6,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from holdfast._connection import Connection
 from holdfast._engine import Engine
@@ -32,6 +32,8 @@ __all__ = ["Holdfast"]
 log = logging.getLogger("holdfast")
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 H = TypeVar("H", bound=Handler)
 
 
@@ -144,8 +146,8 @@ class Holdfast:
         )
 
     def call(
-        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any:
+        self, dependency: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
         """Make one guarded call of an ordinary function.
 
         Raises:
@@ -155,20 +157,30 @@ class Holdfast:
         return self._engine.call(dependency, function, *args, **kwargs)
 
     async def acall(
-        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Any:
+        self,
+        dependency: str,
+        function: Callable[P, Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
         """As `call`, for a coroutine function."""
         return await self._engine.acall(dependency, function, *args, **kwargs)
 
     def try_call(
-        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Outcome:
+        self, dependency: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Outcome[R]:
         """Make one guarded call and get its value, rejection or error without a raise."""
         return self._engine.try_call(dependency, function, *args, **kwargs)
 
     async def try_acall(
-        self, dependency: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Outcome:
+        self,
+        dependency: str,
+        function: Callable[P, Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Outcome[R]:
         """As `try_call`, for a coroutine function."""
         return await self._engine.try_acall(dependency, function, *args, **kwargs)
 

@@ -631,7 +631,7 @@ class TestForks:
         hf.set_policy("api", fallback={"chain": chain, "max_concurrent": 1}, **NO_RETRY)
         depth: list[int] = []
 
-        async def fails() -> None:
+        async def fails() -> str:
             raise ConnectionError
 
         async def spare() -> str:

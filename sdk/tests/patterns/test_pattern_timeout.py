@@ -245,7 +245,7 @@ class TestThreads:
         engine = make_engine(timeout={"enforce": "thread", "attempt_seconds": WAIT})
 
         with pytest.raises(LookupError):
-            engine.call("api", {}.__getitem__, "missing")
+            engine.call("api", dict[str, int]().__getitem__, "missing")
 
     def test_threads_are_reused_and_bounded(self, gate: threading.Event) -> None:
         threads = Threads(most=2)

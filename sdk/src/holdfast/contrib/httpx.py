@@ -152,11 +152,11 @@ class _Exchange:
         self._error = httpx.HTTPStatusError(text, request=self._request, response=response)
         raise self._error
 
-    def is_answer(self, outcome: Outcome) -> bool:
+    def is_answer(self, outcome: Outcome[Any]) -> bool:
         """Whether what failed is what the caller gets."""
         return self._error is not None and outcome.error is self._error
 
-    def answer(self, outcome: Outcome) -> httpx.Response:
+    def answer(self, outcome: Outcome[Any]) -> httpx.Response:
         """What the caller gets; raises what there is instead of an answer."""
         if self.is_answer(outcome) and self.failed is not None:
             return self.failed

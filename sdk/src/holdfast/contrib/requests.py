@@ -110,7 +110,7 @@ class _Exchange:
         )
         raise self._failed
 
-    def answer(self, outcome: Outcome) -> requests.Response:
+    def answer(self, outcome: Outcome[Any]) -> requests.Response:
         """What the caller gets; raises what there is instead of an answer."""
         failed = self._failed
         if failed is not None and outcome.error is failed and failed.response is not None:
@@ -119,7 +119,7 @@ class _Exchange:
         value = outcome.unwrap()
         return value if isinstance(value, requests.Response) else self._made_of(value, outcome)
 
-    def _made_of(self, value: Any, outcome: Outcome) -> requests.Response:
+    def _made_of(self, value: Any, outcome: Outcome[Any]) -> requests.Response:
         response = requests.Response()
         response.status_code = 200
         response.headers.update(
