@@ -51,6 +51,8 @@ SECTIONS: list[tuple[Any, list[tuple[Any, str, str]]]] = [
             (_("Fallbacks"), "alt_route", "policies.FallbackConfig"),
             (_("Error recovery"), "healing", "policies.RecoveryConfig"),
             (_("Dead letter settings"), "drafts", "policies.DeadLetterConfig"),
+            (_("Hedging"), "call_split", "policies.HedgeConfig"),
+            (_("Throttles"), "filter_alt", "policies.ThrottleConfig"),
         ],
     ),
     (

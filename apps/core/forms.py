@@ -126,12 +126,17 @@ def places_of(form: forms.Form) -> dict[str, Any]:
 
 
 def add_to_form(form: forms.Form, error: DomainError) -> None:
-    """Show a refusal where the person can mend it: beside its fields, else above the form."""
-    unplaced = True
-    for field, texts in error.errors.items():
-        if field in form.fields:
-            unplaced = False
-            for text in texts:
-                form.add_error(field, text)
-    if unplaced:
+    """Show a refusal where the person can mend it: beside its fields, else above the form.
+
+    Above it stand the reasons that are about something the form does not ask, by its name.
+    """
+    placed = [field for field in error.errors if field in form.fields]
+    for field in placed:
+        for text in error.errors[field]:
+            form.add_error(field, text)
+    if not placed:
         form.add_error(None, error.detail or _("The change was refused."))
+    for name, texts in error.errors.items():
+        if "." in name and name not in placed:  # the full name of a setting of another pattern
+            for text in texts:
+                form.add_error(None, f"{name}: {text}")

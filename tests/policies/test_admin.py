@@ -30,6 +30,8 @@ ONE_VALUE: dict[str, dict[str, Any]] = {
     "fallback": {"chain": [{"kind": "queue"}]},
     "recovery": {"rules": [{"match": "critical", "action": "isolate"}]},
     "dead_letter": {"when": "always"},
+    "hedge": {"enabled": True},
+    "throttle": {"enabled": True},
 }
 
 
@@ -167,6 +169,21 @@ class TestConfigPages:
         assert answer.status_code == 422
         assert "at most max_seconds" in answer.context["form"].errors["min_seconds"][0]
         assert Revision.objects.count() == 1
+
+    def test_a_contradiction_with_another_pattern_names_it(self) -> None:
+        hedged = make.config("hedge", enabled=True)
+        row = make.config(at=hedged.holds_in)
+
+        answer = make.browser().post(
+            address("retryconfig_edit", row.pk), {"version": 1, "idempotent": "false"}
+        )
+
+        assert answer.status_code == 422
+        assert answer.context["form"].non_field_errors() == [
+            "The settings would contradict each other.",
+            "hedge.enabled: For the environment's defaults it needs retry.idempotent: "
+            "a hedged call is sent twice.",
+        ]
 
     def test_a_stale_page_shows_the_newer_state_and_writes_nothing(self) -> None:
         row = make.config(attempts=5)

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.audit.models import Entry
 from apps.fleet.models import Usage
-from apps.policies.models import RetryConfig
+from apps.policies.models import HedgeConfig, RetryConfig
 from apps.publication.models import Fragment, Revision
 from tests import make
 
@@ -262,6 +262,30 @@ class TestEffectiveRules:
 
         assert answer.status_code == 201
 
+    def test_what_may_not_be_repeated_is_not_hedged(self) -> None:
+        place = make.environment()
+        make.config(at=make.scope(place, make.dependency(place, "bank")), idempotent=False)
+
+        answer = make.client(place).post("/api/v1/configs/hedge", {"settings": {"enabled": True}})
+
+        assert answer.status_code == 400
+        assert answer.json()["errors"] == {
+            "settings.enabled": [
+                "For every service's calls to bank it needs retry.idempotent: "
+                "a hedged call is sent twice."
+            ]
+        }
+        assert not HedgeConfig.objects.exists()
+
+    def test_what_is_hedged_stays_fit_to_be_repeated(self) -> None:
+        hedged = make.config("hedge", enabled=True)
+
+        answer = make.client(hedged.environment).post(URL, {"settings": {"idempotent": False}})
+
+        assert answer.status_code == 400
+        assert list(answer.json()["errors"]) == ["hedge.enabled"]
+        assert not RetryConfig.objects.exists()
+
 
 def deep(levels: int) -> Any:
     value: Any = 1
@@ -348,7 +372,7 @@ class TestBadInput:
 
         assert answer.status_code in {200, 400}
 
-    @pytest.mark.parametrize("pattern", ["galaxy", "hedge", "%00", "retry/x", "retry/%00"])
+    @pytest.mark.parametrize("pattern", ["galaxy", "hedging", "%00", "retry/x", "retry/%00"])
     def test_addresses_that_are_none(self, pattern: str) -> None:
         assert make.client().get(f"/api/v1/configs/{pattern}").status_code == 404
 

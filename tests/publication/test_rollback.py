@@ -9,9 +9,10 @@ from django.test.utils import CaptureQueriesContext
 from apps.audit.models import Entry
 from apps.fleet.models import Environment
 from apps.policies import services
-from apps.policies.models import BreakerConfig, Override, RetryConfig
+from apps.policies.models import CONFIGS, BreakerConfig, Override, RetryConfig
 from apps.publication.models import Fragment, Revision
 from apps.publication.rules import document_revision
+from holdfast.spec import PATTERNS
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -48,6 +49,19 @@ class TestRollback:
         assert settings(place) == then
         assert RetryConfig.objects.get().values == {"attempts": 2}
         assert not BreakerConfig.objects.exists()
+
+    @pytest.mark.parametrize("pattern", CONFIGS)
+    def test_no_pattern_is_left_behind(self, pattern: str) -> None:
+        setting = next(iter(PATTERNS[pattern].settings.values()))
+        row = make.config(pattern, **{setting.key: setting.default})
+        then = settings(row.environment)
+        services.clear_config(pattern, scope=row.holds_in, actor=make.actor(row.environment))
+
+        answer = roll_back(row.environment, 1)
+
+        assert answer.status_code == 201
+        assert settings(row.environment) == then
+        assert CONFIGS[pattern].objects.get().values == {setting.key: setting.default}
 
     def test_it_is_one_new_revision_that_says_what_it_restores(self) -> None:
         place = make.environment()

@@ -7,9 +7,11 @@ from apps.policies.models.configs import (
     Config,
     DeadLetterConfig,
     FallbackConfig,
+    HedgeConfig,
     RateLimitConfig,
     RecoveryConfig,
     RetryConfig,
+    ThrottleConfig,
     TimeoutConfig,
 )
 from apps.policies.models.overrides import Override, ServicePolicy
@@ -22,11 +24,13 @@ __all__ = [
     "Config",
     "DeadLetterConfig",
     "FallbackConfig",
+    "HedgeConfig",
     "Override",
     "RateLimitConfig",
     "RecoveryConfig",
     "RetryConfig",
     "Scope",
     "ServicePolicy",
+    "ThrottleConfig",
     "TimeoutConfig",
 ]

@@ -221,6 +221,31 @@ class DeadLetterConfig(Config):
         constraints = [*Config.Meta.constraints, *bounds("dead_letter")]
 
 
+class HedgeConfig(Config):
+    """Which slow calls are sent a second time."""
+
+    pattern = "hedge"
+
+    enabled = held("hedge.enabled")
+    after_seconds = held("hedge.after_seconds")
+
+    class Meta(Config.Meta):
+        verbose_name = _("hedging setting")
+        constraints = [*Config.Meta.constraints, *bounds("hedge")]
+
+
+class ThrottleConfig(Config):
+    """Whether calls a dependency would refuse anyway are dropped before they are sent."""
+
+    pattern = "throttle"
+
+    enabled = held("throttle.enabled")
+
+    class Meta(Config.Meta):
+        verbose_name = _("adaptive throttle")
+        constraints = [*Config.Meta.constraints, *bounds("throttle")]
+
+
 # Every pattern that has a table, in the order of `holdfast.spec`.
 CONFIGS: dict[str, type[Config]] = {
     model.pattern: model
@@ -233,5 +258,7 @@ CONFIGS: dict[str, type[Config]] = {
         FallbackConfig,
         RecoveryConfig,
         DeadLetterConfig,
+        HedgeConfig,
+        ThrottleConfig,
     )
 }

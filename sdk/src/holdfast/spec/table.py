@@ -479,10 +479,14 @@ _HEDGE = _pattern(
     "hedge",
     "Hedging",
     "Sends a second copy of a slow call. Kept and shown, not yet acted upon.",
-    _bool("enabled", False, "Whether slow calls are sent twice.", off=False),
+    _bool(
+        "enabled", False,
+        "Whether a slow call of an async function is sent a second time. Needs retry.idempotent, "
+        "because both copies may be carried out.", off=False,
+    ),
     _seconds(
         "after_seconds", 0.0, 0.0, 3_600.0,
-        "Wait before the second copy; 0 uses the 95th percentile of past calls.",
+        "Wait before the second copy; 0 waits for the 95th percentile of past calls.",
     ),
 )  # fmt: skip
 
@@ -490,7 +494,13 @@ _THROTTLE = _pattern(
     "throttle",
     "Adaptive throttle",
     "Drops calls by the share the dependency refuses. Kept and shown, not yet acted upon.",
-    _bool("enabled", False, "Whether calls are dropped before they are sent.", off=False),
+    _bool(
+        "enabled",
+        False,
+        "Whether a share of the calls is refused before it is sent, while the dependency "
+        "accepts less than half of them.",
+        off=False,
+    ),
 )
 
 PATTERNS: Mapping[str, Pattern] = MappingProxyType(
