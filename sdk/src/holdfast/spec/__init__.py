@@ -23,17 +23,9 @@ from holdfast.spec.flags import (
 )
 from holdfast.spec.local import ENVIRONMENT_VARIABLES, local_defaults
 from holdfast.spec.presets import CHECK_KINDS, PRESETS, Preset, PresetCheck
+from holdfast.spec.rows import ERROR_CLASSES, FALLBACK_CAUSES, Pattern, Setting
 from holdfast.spec.schema import json_schema
-from holdfast.spec.table import (
-    ACTIVE_PATTERNS,
-    ERROR_CLASSES,
-    FALLBACK_CAUSES,
-    PATTERNS,
-    Pattern,
-    Setting,
-    default_of,
-    setting,
-)
+from holdfast.spec.table import ACTIVE_PATTERNS, PATTERNS, default_of, setting
 
 __all__ = [
     "ACTIVE_PATTERNS",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.spec.table import PATTERNS, Setting
+from holdfast.spec.rows import Setting
+from holdfast.spec.table import PATTERNS
 
 LONGEST_TEXT = 500
 LARGEST_JSON_NUMBER = 2**63

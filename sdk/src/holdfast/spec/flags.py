@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from holdfast.spec.cleaning import Problem, Refused, check_json, clean_item
-from holdfast.spec.table import Setting
+from holdfast.spec.rows import Setting
 
 FLAG_KINDS = ("read_only", "fallback", "feature_off", "custom")
 FLAG_SCOPES = ("environment", "service")

@@ -7,7 +7,8 @@ from copy import deepcopy
 from typing import Any
 
 from holdfast.spec.flags import FLAG_KINDS, FLAG_SCOPES, ON_STALE, OVERRIDE_MODES
-from holdfast.spec.table import PATTERNS, Setting
+from holdfast.spec.rows import Setting
+from holdfast.spec.table import PATTERNS
 
 _INSTANT = {"type": ["string", "null"], "format": "date-time"}
 _TEXT = {"type": ["string", "null"]}
