@@ -10,6 +10,7 @@ import jsonschema  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from holdfast import histogram, spec
+from holdfast.spec.__main__ import main as print_tables
 
 ROWS = [row for pattern in spec.PATTERNS.values() for row in pattern.settings.values()]
 ALL_ROWS = [*ROWS, *(member for row in ROWS for member in row.members)]
@@ -74,6 +75,33 @@ class TestTable:
         assert {path for path, _ in spec.ENVIRONMENT_VARIABLES.values()} <= {
             row.path for row in ROWS
         }
+
+
+class TestPrinted:
+    def test_a_pattern_is_printed_with_units_bounds_and_off(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert print_tables(["retry"]) == 0
+
+        printed = capsys.readouterr().out
+        assert "| `attempts` | attempts | `3` | 1 to 20 | `1` | Attempts in total" in printed
+        assert "| `per_class.*.attempts` | attempts | inherited |" in printed
+        assert "consecutive_failures" not in printed
+
+    def test_without_a_name_every_pattern_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_tables([])
+
+        printed = capsys.readouterr().out
+        assert all(f"`{row.key}`" in printed for row in ROWS)
+
+    def test_a_large_bound_is_written_out(self) -> None:
+        assert spec.setting("rate_limit.calls").bounds == "1 to 2,147,483,647 calls"
+
+    def test_a_name_that_is_none_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            print_tables(["galaxy"])
+
+        assert "there is no pattern galaxy; there are breaker, retry" in capsys.readouterr().err
 
 
 HOSTILE = [

@@ -69,7 +69,7 @@ class Setting:
         if self.minimum is None or self.maximum is None:
             return ""
         unit = "" if self.unit in ("", "share") else f" {self.unit}"
-        return f"{self.minimum:,g} to {self.maximum:,g}{unit}"
+        return f"{self.minimum:,.10g} to {self.maximum:,.10g}{unit}"  # 10 digits: LARGEST_INT
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
