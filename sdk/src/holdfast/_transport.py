@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import socket
 import threading
 import time
@@ -249,7 +250,8 @@ class Transport:
         return f"/api/v1/policies/{quote(self._settings.service, safe='')}"
 
     def _timeout(self, *, read: float) -> "httpx.Timeout":
-        import httpx
+        with _importing:  # every exchange asks here first
+            import httpx  # not above: importing holdfast must stay cheap, its spec free of HTTP
 
         return httpx.Timeout(min(read, self._timing.request_seconds), read=read)
 
@@ -258,11 +260,14 @@ class Transport:
             if self._is_closed:
                 raise TransportFailed("Closed")
             if self._client is None:
-                self._client = self._connected()
+                with _importing:  # httpx imports the half of itself only now
+                    self._client = self._connected()
             return self._client
 
     def _connected(self) -> "httpx.Client":
-        import httpx  # here: importing holdfast must stay cheap, and holdfast.spec free of HTTP
+        import encodings.idna  # noqa: F401 - which the first look-up of a host's name would import
+
+        import httpx
 
         from holdfast import __version__
 
@@ -274,6 +279,17 @@ class Transport:
         }
         limits = httpx.Limits(max_connections=8, keepalive_expiry=_IDLE_SECONDS)
         return httpx.Client(base_url=self._settings.url, headers=headers, limits=limits)
+
+
+_importing = threading.Lock()
+"""Held while httpx is imported, and while a process forks: a child that was forked in the middle of
+an import would wait for ever for the end of it."""
+
+os.register_at_fork(
+    before=_importing.acquire,
+    after_in_parent=_importing.release,
+    after_in_child=_importing.release,
+)
 
 
 @contextlib.contextmanager

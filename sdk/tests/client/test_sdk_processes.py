@@ -94,6 +94,37 @@ hf.close()
         assert len({instance for instance, _ in reported}) == 2
         assert all((instance, 1) in reported for instance, _ in reported)
 
+    @pytest.mark.parametrize("imported", ["httpx", "httpcore"])
+    def test_a_child_forked_while_the_http_client_was_being_imported_gets_policies_all_the_same(
+        self, environ: dict[str, str], imported: str
+    ) -> None:
+        done = run(
+            f"imported = '{imported}'\n"
+            """
+begun, may_end = threading.Event(), threading.Event()
+
+class Slowly:
+    def find_spec(self, name, path=None, target=None):
+        if name == imported:
+            begun.set()
+            may_end.wait(10)
+
+sys.meta_path.insert(0, Slowly())
+hf.start()
+begun.wait(10)
+threading.Timer(0.2, may_end.set).start()
+child = os.fork()
+if child == 0:
+    until(lambda: hf.read_only)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+hf.close()
+""",
+            environ,
+        )
+
+        assert done.returncode == 0, done.stderr
+
     def test_a_child_that_returns_through_its_parents_call_reports_no_less_than_nothing(
         self, server: PolicyServer, environ: dict[str, str]
     ) -> None:
