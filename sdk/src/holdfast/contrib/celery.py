@@ -20,26 +20,36 @@ from celery.exceptions import (
 )
 
 from holdfast import Holdfast, Letter
+from holdfast.contrib._deaths import Deaths, WorkerDied
+
+__all__ = ["KEY", "WorkerDied", "connect"]
 
 KEY = "idempotency_key"  # header of a message; its id if it has none
 _REDRIVEN = "holdfast-redriven"  # how often a redrive has sent it again
 _QUEUE = "celery-queue"
 _REASONS = (
-    (WorkerLostError, "worker_lost"),
+    ((WorkerLostError, WorkerDied), "worker_lost"),
     ((TimeLimitExceeded, SoftTimeLimitExceeded), "timeout"),
     (Reject, "rejected"),
 )
 
 
-def connect(hf: Holdfast, app: Celery) -> None:
+def connect(hf: Holdfast, app: Celery, *, deaths: int = 3) -> None:
     """Capture this app's tasks that fail for good, and send them again when they are redriven.
 
     Call it once, where the app is made. A task that is retried is no failure; one that used up
     its retries is. Letters are handled by the task's name. The worker's main process claims them;
     sending the task again resolves the letter, and if that fails too, it is another letter with the
     same idempotency key: the header `idempotency_key` of the message, else the task's id.
+
+    Args:
+        deaths: A task with `acks_late` that was running when its worker died comes again. After so
+            many deaths it is not run once more: it fails with `WorkerDied`, and is a letter. 0 lets
+            it come again for ever.
     """
     bridge = _Bridge(hf, app)
+    if deaths > 0:
+        bridge.watch_deaths(deaths)
     signals.task_failure.connect(bridge.task_failed, weak=False)
     signals.task_rejected.connect(bridge.message_rejected, weak=False)
     signals.task_unknown.connect(bridge.task_unknown, weak=False)
@@ -52,6 +62,16 @@ class _Bridge:
     def __init__(self, hf: Holdfast, app: Celery) -> None:
         self._hf = hf
         self._app = app
+        self._deaths: Deaths | None = None
+
+    def watch_deaths(self, most: int) -> None:
+        """Count the deaths of workers from now on."""
+        cache_dir = self._hf._settings.cache_dir
+        folder = None if cache_dir is None else cache_dir / "celery-started"
+        self._deaths = Deaths(self._app, folder, most)
+        # Tasks there are when it is finalised, in a child that was spawned too; then later ones.
+        self._app.on_after_finalize.connect(self._deaths.protect, weak=False)
+        signals.worker_init.connect(self._deaths.protect, weak=False)
 
     def task_failed(
         self,
@@ -64,6 +84,8 @@ class _Bridge:
     ) -> None:
         if sender is None or sender.app is not self._app:
             return
+        if self._deaths is not None and sender.acks_late:
+            self._deaths.forget(task_id)  # its child may have died, and this be told by the parent
         request = sender.request
         headers = _custom_headers(request)
         queue = (getattr(request, "delivery_info", None) or {}).get("routing_key")
@@ -124,6 +146,8 @@ class _Bridge:
         for name in self._app.tasks:
             if not name.startswith("celery."):
                 self._hf.redrives(name)(self.send_again)
+        if self._deaths is not None:
+            self._deaths.clean()
         self._hf.start()
 
     def process_began(self, **_: Any) -> None:
