@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from holdfast import histogram, spec
-from holdfast._breaker import Breaker, BreakerRules, Override, Ticket
+from holdfast._breaker import Breaker
+from holdfast._breaker_rules import BreakerRules, Override, Ticket
 from holdfast._document import Document, Received, parse
 from holdfast._flags import Flags
 from holdfast._letter import OMITTED, Capture, Limits, encode

@@ -13,92 +13,19 @@ import math
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Literal
 
-from holdfast._window import FAILED, OK, SLOW, carry_over, new_window
+from holdfast._breaker_rules import BreakerRules, Override, Refusal, Ticket
+from holdfast._window import FAILED, IDLE, OK, SLOW, carry_over, new_window
 from holdfast.errors import CircuitOpen
 
 State = Literal["closed", "open", "half_open"]
 Outcome = Literal["success", "failure", "neutral"]
 Emit = Callable[[str, dict[str, Any]], None]
 
-MOST_ROUNDS = 64  # of growing open time; beyond it every multiplier has long reached the maximum
 SURPLUS_RETRY_AFTER = 1.0  # seconds; a guess for callers who meet a half-open breaker
 _OBSERVING = ("force_closed", "metrics_only")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerRules:
-    """Effective breaker settings (`holdfast.spec`), with the probe lease worked out."""
-
-    enabled: bool
-    window: str
-    window_calls: int
-    window_seconds: float
-    minimum_calls: int
-    failure_rate: float
-    consecutive_failures: int
-    slow_call_seconds: float
-    slow_call_rate: float
-    hung_call_seconds: float
-    open_seconds: float
-    open_multiplier: float
-    open_max_seconds: float
-    open_jitter: float
-    half_open_calls: int
-    half_open_concurrent: int
-    half_open_successes: int
-    probe_lease_seconds: float
-    permanent_effect: str
-    trip_on: tuple[str, ...]
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any], attempt_seconds: float) -> BreakerRules:
-        """Rules from effective settings; the lease outlives every call that is still allowed."""
-        values = dict(settings)
-        longest = max(attempt_seconds, values["slow_call_seconds"], 10.0)
-        values["probe_lease_seconds"] = values["probe_lease_seconds"] or longest + 1
-        values["trip_on"] = tuple(values["trip_on"])
-        if values["window"] == "count":
-            values["minimum_calls"] = min(values["minimum_calls"], values["window_calls"])
-        return cls(**values)
-
-    @property
-    def probes_needed(self) -> int:
-        """Results that decide a half-open breaker at the latest."""
-        return self.half_open_successes or self.half_open_calls
-
-    def open_for(self, rounds: int, spread: float) -> float:
-        """Seconds to stay open the `rounds`-th time in a row; `spread` is -1 to 1."""
-        growth = self.open_multiplier ** min(rounds - 1, MOST_ROUNDS)
-        longest = max(self.open_max_seconds, self.open_seconds)
-        return min(self.open_seconds * growth, longest) * (1 + self.open_jitter * spread)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
-    """An operator's word that beats the machine until its lease ends.
-
-    Attributes:
-        mode: force_open, force_closed, disabled or metrics_only.
-        deadline: Monotonic end of the lease; None for no end.
-    """
-
-    mode: str
-    reason: str | None = None
-    deadline: float | None = None
-
-
-class Ticket:
-    """Admission of one call."""
-
-    __slots__ = ("generation", "started")
-
-    def __init__(self, generation: int, started: float) -> None:
-        self.generation = generation
-        self.started = started
 
 
 class Breaker:
@@ -106,6 +33,12 @@ class Breaker:
 
     closed → open when a rule is met, open → half-open when the open time is over, half-open →
     closed or open by the results of trial calls. Instants passed in are monotonic seconds.
+
+    Attributes:
+        ledger, consecutive, generation: What `_lane` reads, and settles a plain success with. The
+            ledger is the window, while the breaker is enabled.
+        detour: Whether a call must ask `peek` and `admit`; False while it is plainly closed.
+        refusing: Why every call is refused until then; None while it is not that simple.
     """
 
     def __init__(
@@ -128,7 +61,7 @@ class Breaker:
         self._lock = threading.RLock()
         self._pending: deque[tuple[str, dict[str, Any]]] = deque()
         self._window = new_window(rules.window, rules.window_calls, rules.window_seconds, now)
-        self._consecutive = 0
+        self.consecutive = 0
         self._rounds = 0
         self._spread = 0.0
         self._probes: dict[Ticket, float] = {}
@@ -138,6 +71,10 @@ class Breaker:
         self._override: Override | None = None
         self._running: dict[Ticket, float] = {}  # kept only while hung calls count
         self._would_open = False
+        self.detour = False
+        self.refusing: Refusal | None = None
+        self.ledger: Any = IDLE  # a count or a time window; the lane tells them apart by `ring`
+        self._signpost()
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -159,14 +96,14 @@ class Breaker:
                 "calls": self._window.total,
                 "failed": self._window.failed,
                 "slow": self._window.slow,
-                "consecutive_failures": self._consecutive,
+                "consecutive_failures": self.consecutive,
             }
 
     # -- admission ---------------------------------------------------------------------------
 
     def peek(self, now: float) -> CircuitOpen | None:
         """Why a call would be refused, without taking anything; None if it may go on."""
-        if self._is_plainly_closed():
+        if not self.detour:
             return None
         with self._lock:
             self._catch_up(now)
@@ -176,7 +113,7 @@ class Breaker:
 
     def admit(self, now: float) -> Ticket | CircuitOpen:
         """A ticket for one call, which must be settled, or why there is none."""
-        if self._is_plainly_closed():
+        if not self.detour:
             return Ticket(self.generation, now)
         with self._lock:
             self._catch_up(now)
@@ -223,6 +160,7 @@ class Breaker:
                 self.generation += 1
             if self.state == "half_open":
                 self._judge_probes(now)
+            self._signpost()
         self._flush()
 
     def set_override(self, source: str, override: Override | None, now: float) -> None:
@@ -252,16 +190,25 @@ class Breaker:
         self._running.clear()
         self._results = [0, 0, 0]
 
-    # -- below: only with the lock held, but for `_is_plainly_closed` and `_flush` -----------
+    # -- below: only with the lock held, but for `_flush` ------------------------------------
 
-    def _is_plainly_closed(self) -> bool:
-        # Read without the lock: a ticket issued in the very moment of a transition carries a
-        # generation in whose state it is no probe, and `_learn` leaves it out.
-        return (
-            self.state == "closed"
-            and self._override is None
-            and (not self.rules.hung_call_seconds or not self.rules.enabled)
-        )
+    def _signpost(self) -> None:
+        """Say to those who read without the lock which way calls go; last in every change.
+
+        A ticket issued in the very moment of a transition carries a generation in whose state it
+        is no probe, and `_learn` leaves it out.
+        """
+        rules, override = self.rules, self._override
+        self.ledger = self._window if rules.enabled else IDLE
+        is_watched = rules.enabled and rules.hung_call_seconds > 0
+        self.detour = self.state != "closed" or override is not None or is_watched
+        self.refusing = None
+        if override is not None and override.mode == "force_open":
+            until = math.inf if override.deadline is None else override.deadline
+            self.refusing = Refusal(until, forced=True, reason=override.reason, failure=None)
+        elif override is None and rules.enabled and self.state == "open":
+            until = self.since + rules.open_for(self._rounds, self._spread)
+            self.refusing = Refusal(until, forced=False, reason=None, failure=self._last_failure)
 
     def _is_off(self) -> bool:
         if self._override is not None:
@@ -312,6 +259,7 @@ class Breaker:
         if machine_decides and self.state == "open":
             self._move("half_open", "open_time_over", now)
             self._results = [0, 0, 0]
+            self._signpost()
         ticket = Ticket(self.generation, now)
         if machine_decides and self.state == "half_open":
             self._probes[ticket] = now + self.rules.probe_lease_seconds
@@ -338,9 +286,9 @@ class Breaker:
 
     def _record(self, outcome: Outcome, *, slow: bool, klass: str | None, now: float) -> None:
         if outcome == "failure":
-            self._consecutive += 1
+            self.consecutive += 1
         elif outcome == "success":
-            self._consecutive = 0
+            self.consecutive = 0
         code = (FAILED if outcome == "failure" else OK) | (SLOW if slow else OK)
         self._window.record(code, now)
         trips = klass is not None and klass in self.rules.trip_on
@@ -352,7 +300,7 @@ class Breaker:
 
     def _cause_to_open(self, now: float) -> str | None:
         rules, window = self.rules, self._window
-        if 0 < rules.consecutive_failures <= self._consecutive:
+        if 0 < rules.consecutive_failures <= self.consecutive:
             return "consecutive_failures"
         hung = self._count_hung(now)
         judged = window.total + hung
@@ -412,14 +360,16 @@ class Breaker:
         self._spread = 2 * self._rand() - 1
         self._probes.clear()
         self._move("open", cause, now)
+        self._signpost()
 
     def _close(self, cause: str, now: float) -> None:
         self._rounds = 0
-        self._consecutive = 0
+        self.consecutive = 0
         self._probes.clear()
         rules = self.rules
         self._move("closed", cause, now)
         self._window = new_window(rules.window, rules.window_calls, rules.window_seconds, now)
+        self._signpost()
 
     def _move(self, state: State, cause: str, now: float) -> None:
         data = {"from": self.state, "to": state, "cause": cause, "rate": self._rate()}
@@ -441,6 +391,7 @@ class Breaker:
         forced = [each for each in in_order if each.mode == "force_open"]
         in_force = forced or in_order
         old, self._override = self._override, in_force[-1] if in_force else None
+        self._signpost()
         if _mode(old) == _mode(self._override):
             return
         self.generation += 1

@@ -33,7 +33,12 @@ class Bulkhead:
     """Places for calls, first come first served.
 
     One counter for every thread and every event loop. A place taken is given back exactly once,
-    by `release`; one that was granted to somebody who no longer waits passes on.
+    by `release`; one that was granted to somebody who no longer waits passes on. `_lane` takes
+    and gives back places by itself, without the lock, while nobody waits.
+
+    Attributes:
+        used: Places taken.
+        is_awaited: Whether somebody waits for one.
     """
 
     def __init__(self, name: str, rules: BulkheadRules) -> None:
@@ -41,6 +46,7 @@ class Bulkhead:
         self.rules = rules
         self.used = 0
         self._lock = threading.RLock()
+        self.is_awaited = False
         self._waiters: deque[_Waiter] = deque()
 
     @property
@@ -107,6 +113,7 @@ class Bulkhead:
         """Give up a lock that somebody in the parent may hold, and those who wait there."""
         self._lock = threading.RLock()
         self._waiters.clear()
+        self.is_awaited = False
 
     def _take(self) -> bool:
         with self._lock:
@@ -126,7 +133,11 @@ class Bulkhead:
                 raise self._full("queue_full")
             waiter = _Waiter(wake)
             self._waiters.append(waiter)
-            return waiter
+            self.is_awaited = True
+            # A place may have been given back, without the lock, before the waiter was seen there.
+            granted = self._grant()
+        self._wake([each for each in granted if each is not waiter])
+        return None if waiter.granted else waiter
 
     def _patience(self, longest: float | None) -> float:
         allowed = self.rules.max_wait_seconds
@@ -137,13 +148,13 @@ class Bulkhead:
         with self._lock:
             if waiter.granted:
                 return
-            self._waiters.remove(waiter)
+            self._forget(waiter)
         raise self._full("wait_timeout")
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:
             if not waiter.granted:
-                self._waiters.remove(waiter)
+                self._forget(waiter)
                 return
         self.release()
 
@@ -154,7 +165,12 @@ class Bulkhead:
             waiter.granted = True
             self.used += 1
             granted.append(waiter)
+        self.is_awaited = bool(self._waiters)
         return granted
+
+    def _forget(self, waiter: _Waiter) -> None:
+        self._waiters.remove(waiter)
+        self.is_awaited = bool(self._waiters)
 
     def _wake(self, granted: list[_Waiter]) -> None:
         for waiter in granted:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from holdfast._breaker import Outcome as BreakerOutcome
-from holdfast._breaker import Ticket
+from holdfast._breaker_rules import Ticket
 from holdfast._bulkhead import Bulkhead
 from holdfast._classify import Rules, classify, is_timeout
 from holdfast._dependency import Dependency
 from holdfast._events import log
 from holdfast._failed import FailedCall, Serialize, is_exhausted, reason_of
 from holdfast._fallback import Link, NoAnswer, Request, causes_of
+from holdfast._plan import Plan
 from holdfast._rate_limit import Turn
 from holdfast._recovery import RecoveryRule
 from holdfast._remedies import take_note
@@ -43,6 +44,7 @@ class Options:
             (only if the error proves nothing was sent) or "never". It can only be stricter.
         dead_letter: Handler of the letters that calls become; none if empty.
         serialize, idempotency_key: Make body and key of a letter from the arguments.
+        is_bare: Whether a rejection is the end of the call, for all the author said.
     """
 
     fallback: Callable[..., Any] | None = None
@@ -51,6 +53,11 @@ class Options:
     dead_letter: str = ""
     serialize: Serialize | None = None
     idempotency_key: Callable[..., str] | None = None
+
+    is_bare: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_bare", self.fallback is None and not self.dead_letter)
 
 
 NO_OPTIONS = Options()
@@ -101,6 +108,28 @@ class Call:
         self.is_captured = False  # it is a dead letter already
         self.is_left_behind = False  # on a thread that is still busy with it
         self.deadline_at = self._overall_deadline()
+
+    def has_begun(self, plan: Plan, place: Bulkhead, stats: Stats) -> None:
+        """Take over a first attempt that `_lane` began: it passed the gates, and has its place."""
+        self.plan, self.place, self.stats = plan, place, stats
+        self.made = 1
+        self.limit = plan.limit or None
+
+    def has_ended(self, ticket: Ticket, failed: Exception | None) -> Exception | None:
+        """Settle the first attempt that `_lane` made; returns why it failed.
+
+        It `failed`, or returned later than the policy takes.
+        """
+        try:
+            if failed is None:
+                self.ended_well(ticket)
+            else:
+                self.ended_badly(ticket, failed)
+        except CallTimeout as error:
+            return error
+        finally:
+            self.leave_gates()
+        return failed
 
     # -- gates, in their order ---------------------------------------------------------------
 
@@ -186,7 +215,6 @@ class Call:
             self.turn, self.had_turn = None, True
         self.limit = self._attempt_limit(now)
         self.stats = dependency.stats
-        self.stats.started()
         return admitted
 
     # -- how an attempt ended ----------------------------------------------------------------

@@ -6,12 +6,15 @@ State lives as long as the process and follows new plans; a plan never holds sta
 from __future__ import annotations
 
 import random
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from holdfast._breaker import Breaker, Override
+from holdfast._breaker import Breaker
+from holdfast._breaker_rules import Override
 from holdfast._bulkhead import Bulkhead, BulkheadRules
 from holdfast._document import Received
 from holdfast._events import Events
@@ -24,6 +27,7 @@ from holdfast._recovery import Recovery, RecoveryRules, in_background
 from holdfast._retry import Budget
 from holdfast._stats import Snapshot, Stats
 from holdfast._timeout import Threads
+from holdfast._watch import Watches
 from holdfast.clock import Clock
 
 
@@ -53,6 +57,11 @@ class Dependency:
     """One dependency as the calls see it.
 
     `plan` is replaced by a single store; a call that has loaded it finishes on it.
+
+    Attributes:
+        detour: Whether every call must take the long way, through `_pipeline`.
+        monotonic: The clock.
+        watches: The timeouts of coroutines.
     """
 
     def __init__(self, name: str, plan: Plan, shared: Shared) -> None:
@@ -62,6 +71,10 @@ class Dependency:
         self.stats = Stats()
         self.fallbacks = Fallbacks(name)
         self.recovery = Recovery(plan.recovery)
+        self.monotonic = shared.clock.monotonic
+        if type(shared.clock) is Clock:  # without a frame of Python's around it
+            self.monotonic = time.monotonic
+        self.watches = Watches()
         self.degrading: tuple[Flag, ...] = ()
         self.breaker = Breaker(
             name,
@@ -71,7 +84,7 @@ class Dependency:
             rand=shared.rand,
         )
         self.rate_limiter = RateLimiter(name, plan.rate_limit)
-        self.bulkhead = Bulkhead(name, plan.bulkhead or _ANY)
+        self.bulkhead = Bulkhead(name, _places_of(plan))
         retry = plan.retry
         self.budget = Budget(
             retry.budget_tokens if retry else 0.0, retry.budget_refill if retry else 0.0
@@ -79,6 +92,12 @@ class Dependency:
         self._collected: Snapshot | None = None
         self._override_entry: Mapping[str, Any] | None = None
         self._override_lease = Lease(None)
+        self._signpost()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way, those left behind on a thread included."""
+        return self.bulkhead.used
 
     def follow(self, plan: Plan) -> None:
         """Put a new plan in force, keeping windows, states, places and budget."""
@@ -89,13 +108,19 @@ class Dependency:
             self.breaker.configure(plan.breaker, self.shared.clock.monotonic())
         if plan.rate_limit is not None and plan.rate_limit != old.rate_limit:
             self.rate_limiter.configure(plan.rate_limit, self.shared.clock.monotonic())
-        if plan.bulkhead is not None and plan.bulkhead != old.bulkhead:
-            self.bulkhead.configure(plan.bulkhead)
+        if plan.bulkhead != old.bulkhead:
+            self.bulkhead.configure(_places_of(plan))
         if plan.retry is not None and plan.retry != old.retry:
             self.budget.configure(plan.retry.budget_tokens, plan.retry.budget_refill)
         if plan.recovery != old.recovery:
             self._follow_recovery(plan.recovery)
         self.plan = plan
+        self._signpost()
+
+    def degrade(self, flags: tuple[Flag, ...]) -> None:
+        """Follow the fallback flags that may keep calls away."""
+        self.degrading = flags
+        self._signpost()
 
     def follow_override(self, entry: Mapping[str, Any] | None, received: Received) -> None:
         """Put the override of the policy in force, or release it.
@@ -133,7 +158,7 @@ class Dependency:
         self.breaker.sweep(self.shared.clock.monotonic())
         current = self.stats.snapshot()
         added, self._collected = current.since(self._collected), current
-        state = {"breaker": self.breaker_state(), "in_flight": self.stats.in_flight}
+        state = {"breaker": self.breaker_state(), "in_flight": self.in_flight}
         return added.as_reported() | state
 
     def totals(self) -> dict[str, Any]:
@@ -143,7 +168,7 @@ class Dependency:
         return {
             **snapshot.as_reported(),
             **snapshot.others(),
-            "in_flight": self.stats.in_flight,
+            "in_flight": self.in_flight,
             "waiting": self.bulkhead.waiting,
             "probes_lost": self.breaker.probes_lost,
             "budget_tokens": self.budget.tokens,
@@ -181,6 +206,9 @@ class Dependency:
         self.stats = Stats()
         self._collected = None
 
+    def _signpost(self) -> None:
+        self.detour = not (HAS_GIL and self.plan.is_plain) or bool(self.degrading)
+
     def _follow_recovery(self, rules: RecoveryRules) -> None:
         self.recovery.configure(rules)
         if all(rule.action != "isolate" for rule in rules.rules):
@@ -193,5 +221,11 @@ class Dependency:
 ISOLATION = "recovery"
 """Source of the override by which a rule of error recovery keeps callers away."""
 
-_ANY = BulkheadRules(max_concurrent=100_000, max_waiting=0, max_wait_seconds=0.0)
-"""Rules of a bulkhead nobody asks while it is switched off."""
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether a few lines in a row are one step for other threads, which `_lane` relies on."""
+
+
+def _places_of(plan: Plan) -> BulkheadRules:
+    """Rules of the bulkhead, which counts calls where it does not limit them too."""
+    unlimited = BulkheadRules(max_concurrent=plan.places, max_waiting=0, max_wait_seconds=0.0)
+    return plan.bulkhead or unlimited

@@ -25,14 +25,13 @@ from holdfast._failed import Serialize, Sink
 from holdfast._flags import Flags, FlagState
 from holdfast._guard import (
     Errors,
-    Outcome,
     attempt,
     attempt_async,
     guarded,
     options_of,
-    run,
-    run_async,
 )
+from holdfast._lane import run, run_async, turned_away
+from holdfast._outcome import Outcome
 from holdfast._plan import Plan, Policy, compile_plan
 from holdfast._recovery import in_background
 from holdfast._timeout import Threads
@@ -116,7 +115,7 @@ class Engine:
         )
 
         def decorate(function: F) -> F:
-            wrapped: F = guarded(lambda: self._use(dependency), function, options)
+            wrapped: F = guarded(self, dependency, function, options)
             return wrapped
 
         return decorate
@@ -125,7 +124,7 @@ class Engine:
         self, dependency: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Make one guarded call of an ordinary function."""
-        return run(self._use(dependency), function, args, kwargs, NO_OPTIONS)  # type: ignore[no-any-return]  # R
+        return run(self.use(dependency), function, args, kwargs, NO_OPTIONS)  # type: ignore[no-any-return]  # R
 
     async def acall(
         self,
@@ -136,13 +135,18 @@ class Engine:
         **kwargs: P.kwargs,
     ) -> R:
         """Make one guarded call of a coroutine function."""
-        return await run_async(self._use(dependency), function, args, kwargs, NO_OPTIONS)  # type: ignore[no-any-return]  # R
+        return await run_async(self.use(dependency), function, args, kwargs, NO_OPTIONS)  # type: ignore[no-any-return]  # R
 
     def try_call(
         self, dependency: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Outcome[R]:
         """Make one guarded call and get its value, rejection or error without a raise."""
-        return attempt(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+        found = self.use(dependency)
+        if found.breaker.refusing is not None:  # soon, so as to cost nothing in an incident
+            refused = turned_away(found, NO_OPTIONS)
+            if refused is not None:
+                return refused
+        return attempt(found, function, args, kwargs, NO_OPTIONS)
 
     async def try_acall(
         self,
@@ -153,19 +157,19 @@ class Engine:
         **kwargs: P.kwargs,
     ) -> Outcome[R]:
         """As `try_call`, for a coroutine function."""
-        return await attempt_async(self._use(dependency), function, args, kwargs, NO_OPTIONS)
+        return await attempt_async(self.use(dependency), function, args, kwargs, NO_OPTIONS)
 
     def try_with(
         self, dependency: str, function: Any, options: Options, /, *args: Any
     ) -> Outcome[Any]:
         """As `try_call`, with what an integration knows of the call."""
-        return attempt(self._use(dependency), function, args, {}, options)
+        return attempt(self.use(dependency), function, args, {}, options)
 
     async def try_with_async(
         self, dependency: str, function: Any, options: Options, /, *args: Any
     ) -> Outcome[Any]:
         """As `try_with`, for a coroutine function."""
-        return await attempt_async(self._use(dependency), function, args, {}, options)
+        return await attempt_async(self.use(dependency), function, args, {}, options)
 
     def flag(self, name: str, key: str | None = None) -> FlagState:
         """What a flag says, for a key such as a user's id; for this instance without one."""
@@ -279,13 +283,18 @@ class Engine:
 
     # -- below: only for the above ---------------------------------------------------------------
 
-    def _use(self, name: str) -> Dependency:
-        self._touch()
-        found = self._dependencies.get(name)
-        return found if found is not None else self._discover(name)
+    def use(self, name: str) -> Dependency:
+        """The state of a dependency for a call that is about to be made."""
+        on_use = self.on_use  # once: another thread may clear it meanwhile
+        if on_use is not None:
+            on_use()
+        try:
+            return self._dependencies[name]
+        except KeyError:
+            return self._discover(name)
 
     def _touch(self) -> None:
-        on_use = self.on_use  # once: another thread may clear it meanwhile
+        on_use = self.on_use
         if on_use is not None:
             on_use()
 
@@ -305,7 +314,7 @@ class Engine:
 
     def _bring_in_line(self, dependency: Dependency) -> None:
         dependency.follow(self._plan_for(dependency))
-        dependency.degrading = self.flags.degrading(dependency.name)
+        dependency.degrade(self.flags.degrading(dependency.name))
         if self.document is not None and self.received is not None:
             parts = self.document.dependencies.get(dependency.name, {})
             dependency.follow_override(parts.get("override"), self.received)

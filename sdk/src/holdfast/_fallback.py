@@ -36,11 +36,13 @@ class FallbackRules:
     Attributes:
         chain: None if no level set one: then a function given to the guard answers alone.
             An empty one is off.
+        caches: Whether good results must be kept for later.
     """
 
     chain: tuple[Link, ...] | None
     on: frozenset[str]
     max_concurrent: int
+    caches: bool = False
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], *, is_chain_set: bool) -> FallbackRules:
@@ -50,6 +52,7 @@ class FallbackRules:
             chain=chain if is_chain_set else None,
             on=frozenset(settings["on"]),
             max_concurrent=settings["max_concurrent"],
+            caches=is_chain_set and any(link.kind == "cached" for link in chain),
         )
 
     def links_for(
@@ -61,11 +64,6 @@ class FallbackRules:
         if self.chain is None:
             return (Link(kind="function"),) if has_function else ()
         return self.chain
-
-    @property
-    def caches(self) -> bool:
-        """Whether good results must be kept for later."""
-        return any(link.kind == "cached" for link in self.chain or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from holdfast._call import Call, Options
+from holdfast._call import Options
 from holdfast._classify import ErrorClass, Matcher
 from holdfast._dependency import Dependency
-from holdfast._fallback import Request
-from holdfast._pipeline import call_async, call_sync
-from holdfast.errors import Rejected
+from holdfast._lane import Calls, run, run_async, turned_away
+from holdfast._outcome import Outcome
 from holdfast.spec import ERROR_CLASSES
 
 T = TypeVar("T")
@@ -25,35 +23,12 @@ Classes are those of the policies, and `ignored`: neither success nor failure, n
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Generic[T]):
-    """What became of a call, without an exception raised.
+class Users(Protocol):
+    """The engine, as guards see it: they keep what it found, and ask anew while `on_use` is set."""
 
-    Attributes:
-        source: "call", or the kind of the fallback that answered; "none" if nothing did.
-        attempts: Attempts made, those a gate refused included.
-    """
+    on_use: Callable[[], None] | None
 
-    value: T | None = None
-    error: Exception | None = None
-    source: str = "call"
-    attempts: int = 1
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is a value."""
-        return self.error is None
-
-    @property
-    def rejection(self) -> Rejected | None:
-        """Why the call was not made at all, if so."""
-        return self.error if isinstance(self.error, Rejected) else None
-
-    def unwrap(self) -> T:
-        """The value; raises the error if there is none."""
-        if self.error is not None:
-            raise self.error
-        return self.value  # type: ignore[return-value]  # None only if it was the answer
+    def use(self, name: str) -> Dependency: ...
 
 
 def options_of(fallback: Callable[..., Any] | None = None, errors: Errors | None = None) -> Options:
@@ -74,21 +49,21 @@ def _listed(matchers: Any) -> tuple[Matcher, ...]:
     return tuple(matchers) if isinstance(matchers, list | tuple | set | frozenset) else (matchers,)
 
 
-def guarded(find: Callable[[], Dependency], function: Any, options: Options) -> Any:
+def guarded(engine: Users, name: str, function: Any, options: Options) -> Any:
     """The function, guarded; methods, partials and callable objects too.
 
     Raises:
         TypeError: a generator, whose body runs after the guard is gone, or nothing callable.
     """
     if isinstance(function, staticmethod | classmethod):
-        return type(function)(guarded(find, function.__func__, options))
+        return type(function)(guarded(engine, name, function.__func__, options))
     inner = _innermost(function)
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError("a generator cannot be guarded: guard what it calls for each item")
     if not callable(function):
         raise TypeError("only something callable can be guarded")
     make = _async_wrapper if inspect.iscoroutinefunction(inner) else _sync_wrapper
-    return make(find, function, options)
+    return make(engine, name, function, options)
 
 
 def _innermost(function: Any) -> Any:
@@ -100,66 +75,70 @@ def _innermost(function: Any) -> Any:
 
 
 def _sync_wrapper(
-    find: Callable[[], Dependency], function: Callable[..., Any], options: Options
+    engine: Users, name: str, function: Callable[..., Any], options: Options
 ) -> Callable[..., Any]:
+    dependency: Dependency | None = None
+
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return run(find(), function, args, kwargs, options)
+        nonlocal dependency
+        if dependency is None or engine.on_use is not None:
+            dependency = engine.use(name)
+        return run(dependency, function, args, kwargs, options)
 
     return wrapper
 
 
 def _async_wrapper(
-    find: Callable[[], Dependency], function: Callable[..., Any], options: Options
+    engine: Users, name: str, function: Callable[..., Any], options: Options
 ) -> Callable[..., Any]:
+    dependency: Dependency | None = None
+
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return await run_async(find(), function, args, kwargs, options)
+        nonlocal dependency
+        if dependency is None or engine.on_use is not None:
+            dependency = engine.use(name)
+        return await run_async(dependency, function, args, kwargs, options)
 
     return wrapper
-
-
-def run(
-    dependency: Dependency, function: Callable[..., Any], args: Any, kwargs: Any, options: Options
-) -> Any:
-    """Make one guarded call in this thread."""
-    return call_sync(_new_call(dependency, function, args, kwargs, options), function, args, kwargs)
-
-
-async def run_async(
-    dependency: Dependency, function: Callable[..., Any], args: Any, kwargs: Any, options: Options
-) -> Any:
-    """Make one guarded call in this task."""
-    call = _new_call(dependency, function, args, kwargs, options)
-    return await call_async(call, function, args, kwargs)
 
 
 def attempt(
     dependency: Dependency, function: Callable[..., Any], args: Any, kwargs: Any, options: Options
 ) -> Outcome[Any]:
     """Make one guarded call in this thread and say what became of it."""
-    call = _new_call(dependency, function, args, kwargs, options)
+    refused = turned_away(dependency, options)
+    if refused is not None:
+        return refused
+    calls: Calls = []
     try:
-        value = call_sync(call, function, args, kwargs)
+        value = run(dependency, function, args, kwargs, options, calls)
     except Exception as error:  # noqa: BLE001 - handed over instead of raised
-        return Outcome(error=error, source="none", attempts=call.made)
-    return Outcome(value=value, source=call.source, attempts=call.made)
+        return _failed(calls, error)
+    return _succeeded(calls, value)
 
 
 async def attempt_async(
     dependency: Dependency, function: Callable[..., Any], args: Any, kwargs: Any, options: Options
 ) -> Outcome[Any]:
     """Make one guarded call in this task and say what became of it."""
-    call = _new_call(dependency, function, args, kwargs, options)
+    refused = turned_away(dependency, options)
+    if refused is not None:
+        return refused
+    calls: Calls = []
     try:
-        value = await call_async(call, function, args, kwargs)
+        value = await run_async(dependency, function, args, kwargs, options, calls)
     except Exception as error:  # noqa: BLE001 - handed over instead of raised
-        return Outcome(error=error, source="none", attempts=call.made)
-    return Outcome(value=value, source=call.source, attempts=call.made)
+        return _failed(calls, error)
+    return _succeeded(calls, value)
 
 
-def _new_call(
-    dependency: Dependency, function: Callable[..., Any], args: Any, kwargs: Any, options: Options
-) -> Call:
-    request = Request(function=function, args=args, kwargs=kwargs)
-    return Call(dependency, options, request)
+def _succeeded(calls: Calls, value: Any) -> Outcome[Any]:
+    if not calls:
+        return Outcome(value)
+    return Outcome(value, source=calls[0].source, attempts=calls[0].made)
+
+
+def _failed(calls: Calls, error: Exception) -> Outcome[Any]:
+    return Outcome(error=error, source="none", attempts=calls[0].made if calls else 1)

@@ -1,21 +1,21 @@
-"""One guarded call, from the outside in:
+"""One guarded call the long way, from the outside in:
 
 fallback chain → total deadline → retry and its budget → per attempt: flag and breaker peek →
 rate limiter → bulkhead → breaker ticket → attempt timeout → the function.
 
-`Call` takes every decision; `call_sync` and `call_async` only wait and run, each in its own way.
-The breaker's ticket is taken last, so that no later gate can lose a trial call, and the free
+`Call` takes every decision; what ends in `_sync` and `_async` only waits and runs, each in its own
+way. The breaker's ticket is taken last, so that no later gate can lose a trial call, and the free
 peek comes first, so that an open circuit costs neither a turn, a place nor a queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Token
 from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
-from typing import Any
+from typing import Any, NoReturn
 
 from holdfast._call import Call, add_note
 from holdfast._fallback import Link, NoAnswer
@@ -26,50 +26,59 @@ from holdfast.errors import BulkheadFull, Misused
 LONGEST_NOTE = 200
 
 
-def call_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Make a guarded call of an ordinary function in this thread."""
-    while True:
-        try:
-            value = _attempt_sync(call, fn, args, kwargs)
-        except Exception as error:  # noqa: BLE001 - all a function raises is judged, then raised
-            wait = call.wait_before_next(error)
-            if wait is None:
-                return _answer_sync(call, error, args, kwargs)
-        else:
-            call.succeeded(value)
-            return value
-        call.dependency.shared.clock.sleep(wait)
+def call_sync(call: Call, failed: Exception | None = None) -> Any:
+    """Make a guarded call in this thread; or go on with it after an attempt that `failed`."""
+    try:
+        while True:
+            if failed is not None:
+                wait = call.wait_before_next(failed)
+                if wait is None:
+                    return _answer_sync(call, failed)
+                call.dependency.shared.clock.sleep(wait)
+            try:
+                value = _attempt_sync(call)
+            except Exception as error:  # noqa: BLE001 - judged, then raised
+                failed = error
+            else:
+                call.succeeded(value)
+                return value
+    finally:
+        failed = None  # kept here, it would keep this frame alive, which keeps the error
 
 
-async def call_async(call: Call, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
-    """Make a guarded call of a coroutine function in this task."""
-    while True:
-        try:
-            value = await _attempt_async(call, fn, args, kwargs)
-        except Exception as error:  # noqa: BLE001 - all a function raises is judged, then raised
-            wait = call.wait_before_next(error)
-            if wait is None:
-                return await _answer_async(call, error, args, kwargs)
-        else:
-            call.succeeded(value)
-            return value
-        await call.dependency.shared.clock.sleep_async(wait)
+async def call_async(call: Call, failed: Exception | None = None) -> Any:
+    """As `call_sync`, for a coroutine function, in this task."""
+    try:
+        while True:
+            if failed is not None:
+                wait = call.wait_before_next(failed)
+                if wait is None:
+                    return await _answer_async(call, failed)
+                await call.dependency.shared.clock.sleep_async(wait)
+            try:
+                value = await _attempt_async(call)
+            except Exception as error:  # noqa: BLE001 - judged, then raised
+                failed = error
+            else:
+                call.succeeded(value)
+                return value
+    finally:
+        failed = None  # kept here, it would keep this frame alive, which keeps the error
 
 
-def _attempt_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _attempt_sync(call: Call) -> Any:
     call.open_gates()
     try:
         if call.plan.rate_limit is not None:
             _await_turn_sync(call)
-        if call.plan.bulkhead is not None:
-            try:
-                call.dependency.bulkhead.acquire(call.remaining())
-            except BulkheadFull as error:
-                call.refused_place(error)
-            call.took_place()
+        try:
+            call.dependency.bulkhead.acquire(call.remaining())
+        except BulkheadFull as error:
+            call.refused_place(error)
+        call.took_place()
         ticket = call.admit()
         try:
-            value = _run_sync(call, fn, args, kwargs)
+            value = _run_sync(call)
         except Exception as error:
             call.ended_badly(ticket, error)
             raise
@@ -82,22 +91,19 @@ def _attempt_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) ->
         call.leave_gates()
 
 
-async def _attempt_async(
-    call: Call, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any
-) -> Any:
+async def _attempt_async(call: Call) -> Any:
     call.open_gates()
     try:
         if call.plan.rate_limit is not None:
             await _await_turn_async(call)
-        if call.plan.bulkhead is not None:
-            try:
-                await call.dependency.bulkhead.acquire_async(call.remaining())
-            except BulkheadFull as error:
-                call.refused_place(error)
-            call.took_place()
+        try:
+            await call.dependency.bulkhead.acquire_async(call.remaining())
+        except BulkheadFull as error:
+            call.refused_place(error)
+        call.took_place()
         ticket = call.admit()
         try:
-            value = await _run_async(call, fn, args, kwargs)
+            value = await _run_async(call)
         except Exception as error:
             call.ended_badly(ticket, error)
             raise
@@ -122,38 +128,53 @@ async def _await_turn_async(call: Call) -> None:
         await call.dependency.shared.clock.sleep_async(wait)
 
 
-def _run_sync(call: Call, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _run_sync(call: Call) -> Any:
+    function, args, kwargs = call.request.function, call.request.args, call.request.kwargs
     scope = call.open_scope()
     token = None if scope is None else current.set(scope)
     try:
         if call.plan.timeout.enforce == "thread" and call.limit is not None:
-            value = _run_on_thread(call, partial(fn, *args, **kwargs), call.limit)
+            value = _run_on_thread(call, partial(function, *args, **kwargs), call.limit)
         else:
-            value = fn(*args, **kwargs)
+            value = function(*args, **kwargs)
     finally:
         _close_scope(scope, token, is_left_behind=call.is_left_behind)
     if type(value) is CoroutineType:
-        value.close()
-        raise Misused("a coroutine function must be called by acall, or decorated by guard")
+        refuse_coroutine(value)
     return value
 
 
-async def _run_async(call: Call, fn: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Any:
+async def _run_async(call: Call) -> Any:
+    function, args, kwargs = call.request.function, call.request.args, call.request.kwargs
     scope = call.open_scope()
     token = None if scope is None else current.set(scope)
     try:
         if call.limit is None:
-            return await _begin(fn, args, kwargs)
-        return await run_limited(partial(_begin, fn, args, kwargs), call.limit, call.timeout_error)
+            return await begin(function, args, kwargs)
+        work = partial(begin, function, args, kwargs)
+        return await run_limited(work, call.limit, call.timeout_error)
     finally:
         _close_scope(scope, token)
 
 
-def _begin(fn: Callable[..., Any], args: Any, kwargs: Any) -> Awaitable[Any]:
-    awaitable = fn(*args, **kwargs)
+def begin(
+    function: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Awaitable[Any]:
+    """What there is to await of a coroutine function.
+
+    Raises:
+        Misused: it is an ordinary function.
+    """
+    awaitable = function(*args, **kwargs)
     if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
         raise Misused("an ordinary function must be called by call, or decorated by guard")
     return awaitable
+
+
+def refuse_coroutine(value: CoroutineType[Any, Any, Any]) -> NoReturn:
+    """Raise for a coroutine that nobody would await."""
+    value.close()
+    raise Misused("a coroutine function must be called by acall, or decorated by guard")
 
 
 def _close_scope(
@@ -184,11 +205,26 @@ def _run_on_thread(call: Call, work: Callable[[], Any], limit: float) -> Any:
     return job.result()
 
 
-def _answer_sync(call: Call, error: Exception, args: Any, kwargs: Any) -> Any:
+def _answer_sync(call: Call, error: Exception) -> Any:
     for link in call.links(error):
         try:
             value = (
-                _fallback_sync(call, link, args, kwargs)
+                _fallback_sync(call, link) if link.kind == "function" else call.look_up(link, error)
+            )
+        except Exception as failure:  # noqa: BLE001 - the caller gets the original error
+            _note_failure(error, link, failure)
+        else:
+            call.answered(link, error)
+            return value
+    call.failed(error)
+    raise error
+
+
+async def _answer_async(call: Call, error: Exception) -> Any:
+    for link in call.links(error):
+        try:
+            value = (
+                await _fallback_async(call, link)
                 if link.kind == "function"
                 else call.look_up(link, error)
             )
@@ -201,29 +237,12 @@ def _answer_sync(call: Call, error: Exception, args: Any, kwargs: Any) -> Any:
     raise error
 
 
-async def _answer_async(call: Call, error: Exception, args: Any, kwargs: Any) -> Any:
-    for link in call.links(error):
-        try:
-            value = (
-                await _fallback_async(call, link, args, kwargs)
-                if link.kind == "function"
-                else call.look_up(link, error)
-            )
-        except Exception as failure:  # noqa: BLE001 - the caller gets the original error
-            _note_failure(error, link, failure)
-        else:
-            call.answered(link, error)
-            return value
-    call.failed(error)
-    raise error
-
-
-def _fallback_sync(call: Call, link: Link, args: Any, kwargs: Any) -> Any:
+def _fallback_sync(call: Call, link: Link) -> Any:
     function = call.fallback_function(link)
     fallbacks = call.dependency.fallbacks  # of this process, should the function fork
     fallbacks.enter(call.plan.fallback)
     try:
-        value = function(*args, **kwargs)
+        value = function(*call.request.args, **call.request.kwargs)
     finally:
         fallbacks.leave()
     if type(value) is CoroutineType:
@@ -232,12 +251,12 @@ def _fallback_sync(call: Call, link: Link, args: Any, kwargs: Any) -> Any:
     return value
 
 
-async def _fallback_async(call: Call, link: Link, args: Any, kwargs: Any) -> Any:
+async def _fallback_async(call: Call, link: Link) -> Any:
     function = call.fallback_function(link)
     fallbacks = call.dependency.fallbacks  # of this process, should the function fork
     fallbacks.enter(call.plan.fallback)
     try:
-        value = function(*args, **kwargs)
+        value = function(*call.request.args, **call.request.kwargs)
         return await value if isawaitable(value) else value
     finally:
         fallbacks.leave()

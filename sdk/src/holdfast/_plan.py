@@ -5,19 +5,23 @@ hedge and throttle are kept in `policy` and shown by `explain`, but do nothing i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast._breaker import BreakerRules
+from holdfast._breaker_rules import BreakerRules
 from holdfast._bulkhead import BulkheadRules
 from holdfast._fallback import FallbackRules
 from holdfast._rate_limit import RateLimitRules
 from holdfast._recovery import RecoveryRules
 from holdfast._retry import RetryRules
+from holdfast._scope import ask
 from holdfast.spec import effective_pattern
 
 Policy = Mapping[str, Mapping[str, Any]]
+
+UNBOUNDED = 2**62  # places, where no bulkhead says how many
 
 COMPILED = (
     "breaker",
@@ -62,6 +66,13 @@ class Plan:
         policy: What is set, pattern → setting → value.
         effective: What is in force, defaults filled in, of the patterns that are compiled.
         retry, bulkhead, rate_limit: None if switched off.
+        places: How many calls may run at once.
+        limit: Seconds an attempt may take; 0 for no limit.
+        patience: Seconds from which an attempt is slow or late, so that it needs a second look.
+        caches: Whether results are kept for a fallback.
+        is_plain: Whether a call that succeeds passes no gate but the breaker and the bulkhead.
+        refuses_plainly: Whether an open breaker is the end of it, unless the guard's author has
+            a fallback or a dead letter for it.
     """
 
     policy: Policy
@@ -74,6 +85,12 @@ class Plan:
     fallback: FallbackRules
     recovery: RecoveryRules
     dead_letter: DeadLetterRules
+    places: int
+    limit: float
+    patience: float
+    caches: bool
+    is_plain: bool
+    refuses_plainly: bool
 
 
 def compile_plan(policy: Policy, previous: Plan | None = None) -> Plan:
@@ -82,17 +99,38 @@ def compile_plan(policy: Policy, previous: Plan | None = None) -> Plan:
         return previous
     effective = {pattern: effective_pattern(policy, pattern) for pattern in COMPILED}
     is_chain_set = "chain" in policy.get("fallback", {})
+    breaker = BreakerRules.of(effective["breaker"], effective["timeout"]["attempt_seconds"])
+    retry = RetryRules.of(effective["retry"])
+    timeout = TimeoutRules(**effective["timeout"])
+    bulkhead = _bulkhead(effective["bulkhead"])
+    if timeout.total_seconds:
+        ask()  # calls inside are held to it
+    rate_limit = RateLimitRules.of(effective["rate_limit"])
+    fallback = FallbackRules.of(effective["fallback"], is_chain_set=is_chain_set)
+    recovery = RecoveryRules.of(effective["recovery"])
     return Plan(
         policy=policy,
         effective=effective,
-        breaker=BreakerRules.of(effective["breaker"], effective["timeout"]["attempt_seconds"]),
-        retry=RetryRules.of(effective["retry"]),
-        timeout=TimeoutRules(**effective["timeout"]),
-        bulkhead=_bulkhead(effective["bulkhead"]),
-        rate_limit=RateLimitRules.of(effective["rate_limit"]),
-        fallback=FallbackRules.of(effective["fallback"], is_chain_set=is_chain_set),
-        recovery=RecoveryRules.of(effective["recovery"]),
+        breaker=breaker,
+        retry=retry,
+        timeout=timeout,
+        bulkhead=bulkhead,
+        rate_limit=rate_limit,
+        fallback=fallback,
+        recovery=recovery,
         dead_letter=_dead_letter(effective["dead_letter"]),
+        places=UNBOUNDED if bulkhead is None else bulkhead.max_concurrent,
+        limit=timeout.attempt_seconds,
+        patience=min(timeout.attempt_seconds or math.inf, breaker.slow_call_seconds or math.inf),
+        caches=fallback.caches,
+        is_plain=(
+            rate_limit is None and not timeout.total_seconds and timeout.enforce == "cooperative"
+        ),
+        refuses_plainly=(
+            not fallback.chain
+            and not recovery.rules
+            and (retry is None or retry.when_open == "never")
+        ),
     )
 
 

@@ -143,10 +143,11 @@ class Budget:
     Source: gRPC proposal A6, "Throttling Retry Attempts and Hedged RPCs".
     """
 
-    __slots__ = ("_lock", "_refill", "_size", "_tokens")
+    __slots__ = ("_lock", "_refill", "_size", "_tokens", "is_spent")
 
     def __init__(self, size: float, refill: float) -> None:
         self._size, self._refill, self._tokens = size, refill, size
+        self.is_spent = False  # any of it, so that successes count
         self._lock = threading.Lock()
 
     @property
@@ -159,12 +160,14 @@ class Budget:
         with self._lock:
             share = self._tokens / self._size if self._size else 1.0
             self._size, self._refill, self._tokens = size, refill, size * share
+            self.is_spent = self._tokens < size
 
     def succeeded(self) -> None:
         """Give back what a successful attempt earns."""
-        if self._tokens < self._size:
+        if self.is_spent:
             with self._lock:
                 self._tokens = min(self._size, self._tokens + self._refill)
+                self.is_spent = self._tokens < self._size
 
     def failed(self) -> bool:
         """Pay for a failure that could be retried; False if there is not enough left to retry."""
@@ -172,6 +175,7 @@ class Budget:
             return True
         with self._lock:
             self._tokens = max(0.0, self._tokens - 1)
+            self.is_spent = True
             return self._tokens > self._size / 2
 
     def reset_after_fork(self) -> None:

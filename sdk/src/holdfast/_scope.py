@@ -10,6 +10,19 @@ if TYPE_CHECKING:
     from holdfast._letter import Letter
 
 
+is_asked_for = False
+"""Whether anything in this process may ask how much time it has: then every guard says it.
+
+Set when `holdfast.deadline` is imported, or a policy limits the time of a whole call.
+"""
+
+
+def ask() -> None:
+    """Have every guard say from now on how much time is left inside."""
+    global is_asked_for
+    is_asked_for = True
+
+
 class Scope:
     """One attempt of a guarded call, as seen from inside.
 

@@ -50,38 +50,46 @@ class Snapshot:
 
 
 class Stats:
-    """Counts attempts, rejections, retries and fallbacks. Safe for threads."""
+    """Counts attempts, rejections, retries and fallbacks. Safe for threads.
+
+    Attributes:
+        plain: Latencies of the successes that `_lane` counts by itself, without the lock.
+        rejected_open, rejected_forced: Rejections it counts likewise.
+    """
+
+    __slots__ = ("_counts", "_latency", "_lock", "plain", "rejected_forced", "rejected_open")
 
     def __init__(self) -> None:
-        self.in_flight = 0
+        self.plain = [0] * histogram.SIZE
+        self.rejected_open = self.rejected_forced = 0
+        self._latency = [0] * histogram.SIZE
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._latency = [0] * histogram.SIZE
 
     def count(self, *names: str) -> None:
         """Add one to each of these counters."""
         with self._lock:
             self._counts.update(names)
 
-    def started(self) -> None:
-        """An attempt reached the dependency."""
-        with self._lock:
-            self.in_flight += 1
-
     def ended(self, seconds: float, names: tuple[str, ...]) -> None:
         """An attempt is over; counted once, whatever became of it."""
         bucket = histogram.index_of(seconds)
         with self._lock:
-            self.in_flight -= 1
             self._latency[bucket] += 1
-            self._counts["calls"] += 1
             for name in names:
                 self._counts[name] += 1
 
     def snapshot(self) -> Snapshot:
         """All counters at this moment."""
         with self._lock:
-            return Snapshot(dict(self._counts), self._latency[:])
+            counts, latency = Counter(self._counts), self._latency[:]
+        plain = self.plain[:]
+        counts["successes"] += sum(plain)
+        counts["rejected.open"] += self.rejected_open
+        counts["rejected.forced"] += self.rejected_forced
+        latency = [a + b for a, b in zip(latency, plain, strict=True)]
+        counts["calls"] = sum(latency)  # each that ended is in there once, whatever became of it
+        return Snapshot(counts, latency)
 
     def reset_after_fork(self) -> None:
         """Give up a lock that somebody in the parent may hold."""

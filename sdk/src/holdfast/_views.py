@@ -50,7 +50,7 @@ class DependencyView:
     @property
     def in_flight(self) -> int:
         """Calls under way in this process."""
-        return self._dependency.stats.in_flight
+        return self._dependency.in_flight
 
     @property
     def is_degraded(self) -> bool:

@@ -25,25 +25,46 @@ class Window(Protocol):
 
 
 class CountWindow:
-    """The last `size` outcomes."""
+    """The last `size` outcomes.
 
-    __slots__ = ("_next", "_ring", "failed", "size", "slow", "total")
+    Attributes:
+        ring, next, last: The outcomes, the place of the oldest, and the last place there is.
+        is_filling: Whether fewer than `size` were recorded so far.
+        is_clean: Whether all `size` are plain successes, so that one more changes nothing.
+    """
+
+    __slots__ = (
+        "failed",
+        "is_clean",
+        "is_filling",
+        "last",
+        "next",
+        "ring",
+        "size",
+        "slow",
+        "total",
+    )
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.total = self.failed = self.slow = 0
-        self._ring = bytearray(size)
-        self._next = 0
+        self.ring = bytearray(size)
+        self.next = 0
+        self.last = size - 1
+        self.is_filling = True
+        self.is_clean = False
 
     def record(self, outcome: int, now: float) -> None:
         """Add one outcome in place of the oldest."""
-        old = self._ring[self._next]
-        self._ring[self._next] = outcome
+        old = self.ring[self.next]
+        self.ring[self.next] = outcome
         self.failed += (outcome & FAILED) - (old & FAILED)
         self.slow += (outcome >> 1) - (old >> 1)
-        self._next = (self._next + 1) % self.size
-        if self.total < self.size:
+        self.next = self.next + 1 if self.next < self.last else 0
+        if self.is_filling:
             self.total += 1
+            self.is_filling = self.total < self.size
+        self.is_clean = not (self.is_filling or self.failed or self.slow)
 
     def expire(self, now: float) -> None:
         """Nothing: calls do not age."""
@@ -51,14 +72,31 @@ class CountWindow:
     def outcomes(self) -> bytes:
         """Recorded outcomes, oldest first."""
         if self.total < self.size:
-            return bytes(self._ring[: self.total])
-        return bytes(self._ring[self._next :] + self._ring[: self._next])
+            return bytes(self.ring[: self.total])
+        return bytes(self.ring[self.next :] + self.ring[: self.next])
 
 
 class TimeWindow:
-    """The outcomes of the last `seconds`, in ten buckets that expire as a whole."""
+    """The outcomes of the last `seconds`, in ten buckets that expire as a whole.
 
-    __slots__ = ("_buckets", "_current", "_width", "failed", "seconds", "slow", "total")
+    Attributes:
+        bucket: Total, failed and slow ones of the current bucket.
+        until: Monotonic end of the current bucket.
+    """
+
+    __slots__ = (
+        "_buckets",
+        "_current",
+        "_width",
+        "bucket",
+        "failed",
+        "is_clean",
+        "ring",
+        "seconds",
+        "slow",
+        "total",
+        "until",
+    )
 
     def __init__(self, seconds: float, now: float) -> None:
         self.seconds = seconds
@@ -66,6 +104,10 @@ class TimeWindow:
         self._width = seconds / BUCKETS
         self._current = int(now / self._width)
         self._buckets = [[0, 0, 0] for _ in range(BUCKETS)]
+        self.bucket = self._buckets[self._current % BUCKETS]
+        self.until = (self._current + 1) * self._width
+        self.ring = None  # as a count window has one, and this has not
+        self.is_clean = False  # never: successes age as well
 
     def record(self, outcome: int, now: float) -> None:
         """Add one outcome to the current bucket."""
@@ -74,7 +116,7 @@ class TimeWindow:
     def add(self, total: int, failed: int, slow: int, now: float) -> None:
         """Add several outcomes to the current bucket."""
         self.expire(now)
-        bucket = self._buckets[self._current % BUCKETS]
+        bucket = self.bucket
         bucket[0] += total
         bucket[1] += failed
         bucket[2] += slow
@@ -91,7 +133,20 @@ class TimeWindow:
             self.failed -= bucket[1]
             self.slow -= bucket[2]
             bucket[:] = [0, 0, 0]
-        self._current = max(self._current, newest)
+        if newest > self._current:
+            self._current = newest
+            self.bucket = self._buckets[newest % BUCKETS]
+            self.until = (newest + 1) * self._width
+
+
+def _idle() -> CountWindow:
+    window = CountWindow(1)
+    window.record(OK, 0.0)
+    return window
+
+
+IDLE = _idle()
+"""What successes are written to that nobody counts: it stays as it is."""
 
 
 def new_window(kind: str, calls: int, seconds: float, now: float) -> CountWindow | TimeWindow:

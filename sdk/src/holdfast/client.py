@@ -17,8 +17,9 @@ from holdfast._events import Event, Listener
 from holdfast._failed import FailedCall, Serialize
 from holdfast._feed import Feed
 from holdfast._flags import FlagState
-from holdfast._guard import Errors, Outcome
+from holdfast._guard import Errors
 from holdfast._letter import Capture, Limits, Unserialisable
+from holdfast._outcome import Outcome
 from holdfast._pace import Backoff
 from holdfast._redrive import Handler, Handlers
 from holdfast._report import Requests

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import overload
 
-from holdfast._scope import active
+from holdfast._scope import active, ask
+
+ask()
 
 
 @overload

@@ -103,7 +103,7 @@ def test_no_name_of_a_dependency_can_spoil_a_report() -> None:
 def test_a_count_below_none_or_beyond_any_cannot_spoil_a_report() -> None:
     world = World()
     world.engine.call("db", len, "abc")
-    world.engine.state_of("db").stats.in_flight = -1
+    world.engine.state_of("db").bulkhead.used = -1
     world.engine.state_of("db").breaker.generation = 2**60
 
     found = world.report().dependencies["db"]

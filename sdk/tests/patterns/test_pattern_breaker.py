@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from holdfast import CallTimeout, CircuitOpen, spec
-from holdfast._breaker import Breaker, BreakerRules, Ticket
+from holdfast._breaker import Breaker
+from holdfast._breaker_rules import BreakerRules, Ticket
 from holdfast._window import CountWindow, TimeWindow
 from holdfast.testing import LocalHoldfast
 

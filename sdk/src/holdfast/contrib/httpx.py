@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from holdfast._guard import Outcome
+from holdfast._outcome import Outcome
 from holdfast.client import Holdfast
 from holdfast.contrib._http import (
     FALLBACK_HEADER,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from holdfast._guard import Outcome
+from holdfast._outcome import Outcome
 from holdfast.client import Holdfast
 from holdfast.contrib._http import (
     FALLBACK_HEADER,
