@@ -18,6 +18,7 @@ from django.urls import path, re_path
 from django.views import View
 
 from holdfast import Holdfast
+from holdfast.contrib.django import health
 
 hf: Holdfast  # the test's, put here by its fixture
 not_a_client = object()
@@ -83,6 +84,7 @@ def missing(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("plain", plain),
+    path("health", health),
     path("unhurried", unhurried),
     path("orders/", Orders.as_view()),
     path("writing", writing),

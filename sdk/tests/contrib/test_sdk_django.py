@@ -200,6 +200,7 @@ class TestRouter:
                 router.db_for_write(Session)
 
 
+@pytest.mark.django_db  # closing an answer looks at the connection, if an earlier test left one
 class TestCounts:
     def test_requests_are_counted_by_status(self, switch: Switch) -> None:
         switch.engage()

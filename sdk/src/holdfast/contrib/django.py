@@ -9,6 +9,9 @@
     MIDDLEWARE = ["holdfast.contrib.django.ReadOnlyMiddleware", ...]        # first
     DATABASE_ROUTERS = ["holdfast.contrib.django.ReadOnlyRouter", ...]      # first
 
+    # urls.py
+    urlpatterns = [path("health/holdfast", holdfast.contrib.django.health), ...]
+
 `exempt`: paths that stay open in read-only mode; with a slash at the end everything below, else
 exactly the path. `writable`: models (`app.Model`) or apps (`app`) the router lets through in
 read-only mode; by default sessions and the user model, which a login writes. To let people log in
@@ -17,6 +20,7 @@ exempt the login page as well.
 
 import asyncio
 import functools
+import json
 import time
 from collections.abc import (
     AsyncIterable,
@@ -37,8 +41,10 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
+from django.views.decorators.http import require_safe
 
 from holdfast.client import Holdfast
+from holdfast.contrib import _health
 from holdfast.contrib._read_only import (
     CLIENT_LEFT,
     CONTENT_TYPE,
@@ -49,7 +55,7 @@ from holdfast.contrib._read_only import (
 )
 from holdfast.errors import ReadOnly
 
-__all__ = ["ReadOnlyMiddleware", "ReadOnlyRouter", "client"]
+__all__ = ["ReadOnlyMiddleware", "ReadOnlyRouter", "client", "health"]
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
@@ -194,7 +200,10 @@ class _Count:
 class ReadOnlyRouter:
     """Refuse to name a database for writing while a read-only flag is engaged.
 
-    It has no say over `using=…`, raw cursors and other ways around Django's routers.
+    So a write is refused that no middleware saw: of a management command, of a Celery task. It has
+    no say over what names its database itself (`using=…`, migrations) and over raw cursors. What
+    locks rows, and what may write though it did not have to, counts as writing:
+    `select_for_update`, `get_or_create`.
     """
 
     def db_for_write(self, model: type[Model], **hints: Any) -> None:
@@ -213,8 +222,27 @@ class ReadOnlyRouter:
             )
 
 
+@require_safe
+def health(request: HttpRequest) -> HttpResponse:
+    """How this service stands, as `application/health+json`; always 200, and never slow.
+
+    `checks` says how old the policy is, whether read-only mode is on, and the state of each
+    breaker. It names the service's dependencies: let only those ask who may know them.
+    """
+    body = json.dumps(_health.health_of(client()))
+    response = HttpResponse(body, content_type=_health.CONTENT_TYPE)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+health.login_required = False  # type: ignore[attr-defined]  # as `login_not_required` of Django 5.1 sets it
+
+
 def _is_writable(model: type[Model]) -> bool:
-    return not _writable().isdisjoint({model._meta.label_lower, model._meta.app_label})
+    # A proxy of the user model is written by a login just as the user model is.
+    models = {model, model._meta.concrete_model or model}
+    names = {name for each in models for name in (each._meta.label_lower, each._meta.app_label)}
+    return not _writable().isdisjoint(names)
 
 
 @functools.cache
