@@ -77,7 +77,7 @@ def _named(more: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _guarding(more: dict[str, Any]) -> dict[str, Any]:
-    return {"fallback": more.pop("fallback")} if "fallback" in more else {}
+    return {name: more.pop(name) for name in ("fallback", "others") if name in more}
 
 
 @pytest.fixture(params=["httpx", "httpx_async", "requests"])
@@ -272,6 +272,19 @@ class TestNames:
         answer = ask(hf, bank.url, dependency={"api.bank.example": "bank"})
 
         assert (answer.status_code, hf.stats()["dependencies"].get("127.0.0.1")) == (200, None)
+
+    def test_unless_they_are_to_be_guarded_by_their_own_name(
+        self, hf: Any, bank: Bank, ask: Any
+    ) -> None:
+        named = {"api.bank.example": "bank"}
+
+        ask(hf, bank.url, dependency=named, others="by_host")
+
+        assert stats(hf, "127.0.0.1")["calls"] == 1
+
+    def test_a_word_that_says_neither_is_a_mistake(self, hf: Any, bank: Bank, ask: Any) -> None:
+        with pytest.raises(ValueError, match="unguarded or by_host"):
+            ask(hf, bank.url, dependency={}, others="open")
 
     def test_hosts_it_names_are(self, hf: Any, bank: Bank, ask: Any) -> None:
         ask(hf, bank.url, dependency={"127.0.0.1": "bank"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from holdfast import deadline
 from holdfast._call import Options
@@ -14,21 +14,30 @@ FALLBACK_HEADER = "Holdfast-Fallback"
 FIRST_ERROR = 400
 
 Dependency = str | Mapping[str, str] | None
-"""One name for every host; host → name, where hosts it does not name are not guarded; or None:
-each host under its own name."""
+"""One name for every host; host → name; or None: each host by its own name."""
+
+Others = Literal["unguarded", "by_host"]
+"""What becomes of hosts that a mapping does not name."""
 
 _ODD = re.compile(r"[^a-z0-9._-]+")  # of IPv6 addresses
 _LONGEST_NAME = 80
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
 
-def name_of(dependency: Dependency, host: str) -> str | None:
+def name_of(dependency: Dependency, host: str, others: Others = "unguarded") -> str | None:
     """The dependency a host is; None if it is not guarded."""
     if isinstance(dependency, str):
         return dependency
-    if dependency is not None:
+    if dependency is not None and (host in dependency or others == "unguarded"):
         return dependency.get(host)
     return _ODD.sub("-", host.lower()).strip("-._")[:_LONGEST_NAME] or None
+
+
+def checked(others: Others) -> Others:
+    """The word for other hosts; raises ValueError if it is none."""
+    if others not in get_args(Others):
+        raise ValueError(f"others: use {' or '.join(get_args(Others))}, not {others!r}")
+    return others
 
 
 def options_of(

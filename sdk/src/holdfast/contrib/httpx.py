@@ -28,6 +28,8 @@ from holdfast.contrib._http import (
     FALLBACK_HEADER,
     FIRST_ERROR,
     Dependency,
+    Others,
+    checked,
     name_of,
     options_of,
     within_deadline,
@@ -41,8 +43,9 @@ class GuardedTransport(httpx.BaseTransport):
 
     Args:
         client: Whose policy holds.
-        dependency: The name all requests are guarded by; or host → name, where other hosts are
-            not guarded; or None: each host by its own name.
+        dependency: The name all requests are guarded by; or host → name; or None: each host by its
+            own name.
+        others: What becomes of hosts such a mapping does not name: "unguarded" or "by_host".
         transport: Sends the requests; an `httpx.HTTPTransport` by default.
         fallback: The function named "function" in the fallback chain: request → response.
     """
@@ -52,17 +55,19 @@ class GuardedTransport(httpx.BaseTransport):
         client: Holdfast,
         dependency: Dependency = None,
         *,
+        others: Others = "unguarded",
         transport: httpx.BaseTransport | None = None,
         fallback: Callable[[httpx.Request], httpx.Response] | None = None,
     ) -> None:
         self._client = client
         self._dependency = dependency
+        self._others = checked(others)
         self._transport = transport or httpx.HTTPTransport()
         self._fallback = fallback
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to a request; raises what httpx does, `Rejected` and `CallTimeout`."""
-        name = name_of(self._dependency, request.url.host)
+        name = name_of(self._dependency, request.url.host, self._others)
         if name is None:
             return self._transport.handle_request(request)
         exchange = _Exchange(request)
@@ -91,17 +96,19 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
         client: Holdfast,
         dependency: Dependency = None,
         *,
+        others: Others = "unguarded",
         transport: httpx.AsyncBaseTransport | None = None,
         fallback: Callable[[httpx.Request], Any] | None = None,
     ) -> None:
         self._client = client
         self._dependency = dependency
+        self._others = checked(others)
         self._transport = transport or httpx.AsyncHTTPTransport()
         self._fallback = fallback
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """As `GuardedTransport.handle_request`."""
-        name = name_of(self._dependency, request.url.host)
+        name = name_of(self._dependency, request.url.host, self._others)
         if name is None:
             return await self._transport.handle_async_request(request)
         exchange = _Exchange(request)

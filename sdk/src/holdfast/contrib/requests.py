@@ -24,6 +24,8 @@ from holdfast.contrib._http import (
     FALLBACK_HEADER,
     FIRST_ERROR,
     Dependency,
+    Others,
+    checked,
     name_of,
     options_of,
     within_deadline,
@@ -37,24 +39,27 @@ class GuardedAdapter(HTTPAdapter):
 
     Args:
         client: Whose policy holds.
-        dependency: The name all requests are guarded by; or host → name, where other hosts are
-            not guarded; or None: each host by its own name.
+        dependency: The name all requests are guarded by; or host → name; or None: each host by its
+            own name.
+        others: What becomes of hosts such a mapping does not name: "unguarded" or "by_host".
         fallback: The function named "function" in the fallback chain: prepared request → response.
         more: As `requests.adapters.HTTPAdapter` takes them; leave `max_retries` to the policy.
     """
 
-    __attrs__ = [*HTTPAdapter.__attrs__, "_client", "_dependency", "_fallback"]
+    __attrs__ = [*HTTPAdapter.__attrs__, "_client", "_dependency", "_fallback", "_others"]
 
     def __init__(
         self,
         client: Holdfast,
         dependency: Dependency = None,
         *,
+        others: Others = "unguarded",
         fallback: Callable[[requests.PreparedRequest], requests.Response] | None = None,
         **more: Any,
     ) -> None:
         self._client = client
         self._dependency = dependency
+        self._others = checked(others)
         self._fallback = fallback
         super().__init__(**more)
 
@@ -69,7 +74,8 @@ class GuardedAdapter(HTTPAdapter):
     ) -> requests.Response:
         """The answer to a request; raises what requests does, `Rejected` and `CallTimeout`."""
         more = {"stream": stream, "verify": verify, "cert": cert, "proxies": proxies}
-        name = name_of(self._dependency, urlsplit(request.url or "").hostname or "")
+        host = urlsplit(request.url or "").hostname or ""
+        name = name_of(self._dependency, host, self._others)
         if name is None:
             return super().send(request, timeout=timeout, **more)
         send = super().send
