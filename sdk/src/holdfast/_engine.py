@@ -12,7 +12,6 @@ import random
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from holdfast import spec
@@ -107,8 +106,9 @@ class Engine:
             TypeError: the function is a generator.
             ValueError: an unknown error class.
         """
-        options = replace(
-            options_of(fallback, errors),
+        options = options_of(
+            fallback,
+            errors,
             dead_letter=dead_letter,
             serialize=serialize,
             idempotency_key=idempotency_key,
@@ -160,16 +160,16 @@ class Engine:
         return await attempt_async(self.use(dependency), function, args, kwargs, NO_OPTIONS)
 
     def try_with(
-        self, dependency: str, function: Any, options: Options, /, *args: Any
+        self, dependency: str, function: Any, options: Options, /, *args: Any, **kwargs: Any
     ) -> Outcome[Any]:
         """As `try_call`, with what an integration knows of the call."""
-        return attempt(self.use(dependency), function, args, {}, options)
+        return attempt(self.use(dependency), function, args, kwargs, options)
 
     async def try_with_async(
-        self, dependency: str, function: Any, options: Options, /, *args: Any
+        self, dependency: str, function: Any, options: Options, /, *args: Any, **kwargs: Any
     ) -> Outcome[Any]:
         """As `try_with`, for a coroutine function."""
-        return await attempt_async(self.use(dependency), function, args, {}, options)
+        return await attempt_async(self.use(dependency), function, args, kwargs, options)
 
     def flag(self, name: str, key: str | None = None) -> FlagState:
         """What a flag says, for a key such as a user's id; for this instance without one."""

@@ -28,12 +28,14 @@ class Event:
         at: Seconds since 1970 UTC.
         type: `entity.past_tense`, such as "breaker.state_changed".
         dependency: Name; None for what concerns no single one.
+        thread: Identifier of the thread it happened in, which need not be the one that tells it.
     """
 
     at: float
     type: str
     dependency: str | None
     data: dict[str, Any] = field(default_factory=dict)
+    thread: int = field(default_factory=threading.get_ident, repr=False, compare=False)
 
     def as_reported(self) -> dict[str, Any]:
         """The event as reports send it."""

@@ -31,8 +31,10 @@ class Users(Protocol):
     def use(self, name: str) -> Dependency: ...
 
 
-def options_of(fallback: Callable[..., Any] | None = None, errors: Errors | None = None) -> Options:
-    """The author's word, checked.
+def options_of(
+    fallback: Callable[..., Any] | None = None, errors: Errors | None = None, **more: Any
+) -> Options:
+    """The author's word, checked; `more` is as `Options` has it.
 
     Raises:
         ValueError: an error class that does not exist.
@@ -42,7 +44,7 @@ def options_of(fallback: Callable[..., Any] | None = None, errors: Errors | None
         if klass not in (*ERROR_CLASSES, "ignored"):
             raise ValueError(f"no error class {klass!r}: use {', '.join(ERROR_CLASSES)}, ignored")
         rules += [(matcher, klass) for matcher in _listed(matchers)]  # type: ignore[misc]  # checked above
-    return Options(fallback=fallback, rules=tuple(rules))
+    return Options(fallback=fallback, rules=tuple(rules), **more)
 
 
 def _listed(matchers: Any) -> tuple[Matcher, ...]:
