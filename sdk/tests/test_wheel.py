@@ -148,7 +148,7 @@ def test_integrations_with_what_it_has_anyway_need_nothing_more(python: Path, na
     assert "holdfast" in imported_by(python, f"import holdfast.contrib.{name}")
 
 
-@pytest.mark.parametrize("name", ["celery", "django", "requests"])
+@pytest.mark.parametrize("name", ["celery", "django", "opentelemetry", "requests"])
 def test_integrations_need_what_they_integrate_and_say_so(python: Path, name: str) -> None:
     code = f"""
 try:

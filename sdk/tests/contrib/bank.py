@@ -18,6 +18,7 @@ class Bank(ThreadingHTTPServer):
 
     Attributes:
         seen: Method and body of every request, oldest first.
+        headers: Their headers.
     """
 
     daemon_threads = True
@@ -26,6 +27,7 @@ class Bank(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: deque[Answer] = deque()
         self.seen: list[tuple[str, bytes]] = []
+        self.headers: list[dict[str, str]] = []
         self.released = Event()
 
     @property
@@ -46,6 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.seen.append((self.command, body))
+        self.server.headers.append(dict(self.headers))
         status, headers = self.server.answers.popleft() if self.server.answers else OK
         if status == 0:  # hangs
             self.server.released.wait(10)

@@ -7,6 +7,7 @@ from typing import Any, assert_type
 
 import holdfast
 from holdfast import Holdfast, Letter, Rejected
+from holdfast.contrib.opentelemetry import TracedHoldfast
 from holdfast.testing import LocalHoldfast
 
 hf = Holdfast()
@@ -160,3 +161,17 @@ def local_quote(symbol: str) -> float:
 
 
 assert_type(local_quote("ACME"), float)
+
+traced = TracedHoldfast(service="checkout")
+
+
+@traced.guard("quotes-api", fallback=kept)
+async def traced_quote(symbol: str) -> float:
+    return kept(symbol)
+
+
+async def trace() -> None:
+    assert_type(await traced_quote("ACME"), float)
+    assert_type(traced.call("quotes-api", kept, "ACME"), float)
+    traced.call("quotes-api", kept, 41)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await traced_quote(41)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from holdfast import deadline
 from holdfast._call import Options
+from holdfast._outcome import Outcome
 from holdfast._retry import Repeat
+from holdfast.client import Holdfast
 
 FALLBACK_HEADER = "Holdfast-Fallback"
 FIRST_ERROR = 400
@@ -22,6 +25,38 @@ Others = Literal["unguarded", "by_host"]
 _ODD = re.compile(r"[^a-z0-9._-]+")  # of IPv6 addresses
 _LONGEST_NAME = 80
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110, 9.2.2
+
+
+class CallSpan(Protocol):
+    """What a tracing client makes of each call."""
+
+    def tell(self, outcome: Outcome[Any]) -> Outcome[Any]: ...
+    def headers(self) -> dict[str, str]: ...
+
+
+@runtime_checkable
+class Tracing(Protocol):
+    """A client that traces calls, as that of `holdfast.contrib.opentelemetry`."""
+
+    def call_span(self, dependency: str) -> AbstractContextManager[CallSpan]: ...
+
+
+class _NoSpan:
+    """What stands for a span where nothing is traced."""
+
+    def tell(self, outcome: Outcome[Any]) -> Outcome[Any]:
+        return outcome
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+
+_NO_SPAN = _NoSpan()
+
+
+def span_of(client: Holdfast, name: str) -> AbstractContextManager[CallSpan]:
+    """The span around one call, if the client makes any."""
+    return client.call_span(name) if isinstance(client, Tracing) else nullcontext(_NO_SPAN)
 
 
 def name_of(dependency: Dependency, host: str, others: Others = "unguarded") -> str | None:

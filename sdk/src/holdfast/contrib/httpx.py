@@ -27,11 +27,13 @@ from holdfast.client import Holdfast
 from holdfast.contrib._http import (
     FALLBACK_HEADER,
     FIRST_ERROR,
+    CallSpan,
     Dependency,
     Others,
     checked,
     name_of,
     options_of,
+    span_of,
     within_deadline,
 )
 
@@ -70,15 +72,16 @@ class GuardedTransport(httpx.BaseTransport):
         name = name_of(self._dependency, request.url.host, self._others)
         if name is None:
             return self._transport.handle_request(request)
-        exchange = _Exchange(request)
-
-        def send(request: httpx.Request) -> httpx.Response:
-            if exchange.failed is not None:
-                exchange.failed.close()
-            return exchange.judged(self._transport.handle_request(exchange.limited()))
-
         options = _options(request, self._fallback)
-        outcome = self._client._engine.try_with(name, send, options, request)
+        with span_of(self._client, name) as span:
+            exchange = _Exchange(request, span)
+
+            def send(request: httpx.Request) -> httpx.Response:
+                if exchange.failed is not None:
+                    exchange.failed.close()
+                return exchange.judged(self._transport.handle_request(exchange.limited()))
+
+            outcome = span.tell(self._client._engine.try_with(name, send, options, request))
         if exchange.failed is not None and not exchange.is_answer(outcome):
             exchange.failed.close()
         return exchange.answer(outcome)
@@ -111,15 +114,18 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
         name = name_of(self._dependency, request.url.host, self._others)
         if name is None:
             return await self._transport.handle_async_request(request)
-        exchange = _Exchange(request)
-
-        async def send(request: httpx.Request) -> httpx.Response:
-            if exchange.failed is not None:
-                await exchange.failed.aclose()
-            return exchange.judged(await self._transport.handle_async_request(exchange.limited()))
-
         options = _options(request, self._fallback)
-        outcome = await self._client._engine.try_with_async(name, send, options, request)
+        with span_of(self._client, name) as span:
+            exchange = _Exchange(request, span)
+
+            async def send(request: httpx.Request) -> httpx.Response:
+                if exchange.failed is not None:
+                    await exchange.failed.aclose()
+                answer = await self._transport.handle_async_request(exchange.limited())
+                return exchange.judged(answer)
+
+            call = self._client._engine.try_with_async(name, send, options, request)
+            outcome = span.tell(await call)
         if exchange.failed is not None and not exchange.is_answer(outcome):
             await exchange.failed.aclose()
         return exchange.answer(outcome)
@@ -132,20 +138,23 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
 class _Exchange:
     """One request through all its attempts; `failed` is the last answer that was a failure."""
 
-    def __init__(self, request: httpx.Request) -> None:
+    def __init__(self, request: httpx.Request, span: CallSpan) -> None:
         self.failed: httpx.Response | None = None
         self._error: httpx.HTTPStatusError | None = None
         self._request = request
+        self._span = span
 
     def limited(self) -> httpx.Request:
-        """The request, held to what is left of the guarded call."""
+        """The request, held to what is left of the guarded call, with the span's context."""
         self.failed = self._error = None
         asked = self._request.extensions.get("timeout", {})
+        headers = self._request.headers.copy()
+        headers.update(self._span.headers())
         limits = {name: within_deadline(asked.get(name)) for name in _PHASES}
         return httpx.Request(
             self._request.method,
             self._request.url,
-            headers=self._request.headers,
+            headers=headers,
             stream=self._request.stream,
             extensions={**self._request.extensions, "timeout": limits},
         )

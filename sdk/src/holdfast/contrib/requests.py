@@ -28,6 +28,7 @@ from holdfast.contrib._http import (
     checked,
     name_of,
     options_of,
+    span_of,
     within_deadline,
 )
 
@@ -80,18 +81,21 @@ class GuardedAdapter(HTTPAdapter):
             return super().send(request, timeout=timeout, **more)
         send = super().send
         exchange = _Exchange(request)
-
-        def attempt(request: requests.PreparedRequest) -> requests.Response:
-            exchange.begin()
-            return exchange.judged(send(request, timeout=_limited(timeout), **more))
-
         options = options_of(
             request.method or "",
             has_key="Idempotency-Key" in request.headers,
             is_replayable=request.body is None or isinstance(request.body, str | bytes),
             fallback=self._fallback,
         )
-        return exchange.answer(self._client._engine.try_with(name, attempt, options, request))
+        with span_of(self._client, name) as span:
+
+            def attempt(request: requests.PreparedRequest) -> requests.Response:
+                exchange.begin()
+                request.headers.update(span.headers())
+                return exchange.judged(send(request, timeout=_limited(timeout), **more))
+
+            outcome = span.tell(self._client._engine.try_with(name, attempt, options, request))
+        return exchange.answer(outcome)
 
 
 class _Exchange:
