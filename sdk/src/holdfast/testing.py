@@ -2,6 +2,8 @@
 
 hf = LocalHoldfast()
 hf.set_policy("payments-api", breaker={"consecutive_failures": 2}, retry={"enabled": False})
+with hf.failing("payments-api"):
+    hf.try_call("payments-api", charge)
 hf.engage("read-only", kind="read_only", lease_seconds=60)
 hf.fake_clock.advance(61)
 assert not hf.read_only
@@ -12,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,9 +24,9 @@ import msgspec
 
 from holdfast import spec
 from holdfast._document import Received, parse
-from holdfast._engine import Engine
 from holdfast._letter import Capture, Letter, Limits, Unserialisable, decode_body, encode
 from holdfast._redrive import call_handler
+from holdfast._stage import Answering, Error, Failing, Slow, Stage
 from holdfast.client import Holdfast
 from holdfast.clock import Clock
 from holdfast.errors import Rejected
@@ -97,7 +100,7 @@ class LocalHoldfast(Holdfast):
         super().__init__()
         self.close()  # before its first use: from now on nothing can start
         self.fake_clock = clock or FakeClock()
-        self._engine = Engine(
+        self._engine = self._stage = Stage(
             self.fake_clock,
             defaults={},
             instance="test",
@@ -109,6 +112,47 @@ class LocalHoldfast(Holdfast):
         self._revision = 0
         self._flags: dict[str, dict[str, Any]] = {}
         self._policies: dict[str, dict[str, Any]] = {}
+
+    def failing(
+        self, dependency: str, error: Error = ConnectionError, *, times: int | None = None
+    ) -> AbstractContextManager[None]:
+        """For a while, let every attempt raise in place of calling; or only the next `times`."""
+        return self._stage.played(dependency, Failing(error, times))
+
+    def answering(self, dependency: str, value: Any) -> AbstractContextManager[None]:
+        """For a while, let every attempt answer a value in place of calling."""
+        return self._stage.played(dependency, Answering(value))
+
+    def slow(self, dependency: str, seconds: float) -> AbstractContextManager[None]:
+        """For a while, let every attempt take so long on the fake clock before it calls.
+
+        One that may not take so long ends with `CallTimeout` when its time is up, as it would
+        with a client that keeps to `deadline.remaining()`.
+        """
+        return self._stage.played(dependency, Slow(dependency, self.fake_clock, seconds))
+
+    @contextmanager
+    def rejecting(self, dependency: str, *, reason: str = "test") -> Iterator[None]:
+        """For a while, let the breaker reject every call, as an operator's override does."""
+        before = self._policies.get(dependency, {}).get("override")
+        self.override(dependency, "force_open", reason=reason)
+        try:
+            yield
+        finally:
+            self._set_override(dependency, before)
+
+    def reset(self) -> None:
+        """Begin anew, for the next test: no policies, flags, states, counts and dead letters.
+
+        Guarded functions, registered functions and the clock's time stay.
+        """
+        self._flags.clear()
+        self._policies.clear()
+        self.dead_letters.clear()
+        self.fake_clock.slept.clear()
+        self._stage.clear()
+        self._engine.set_stale(False)
+        self._publish()
 
     def set_policy(self, dependency: str, **patterns: Mapping[str, Any]) -> None:
         """Set whole patterns of a dependency, the others stay: `breaker={"open_seconds": 5}`."""
@@ -127,14 +171,12 @@ class LocalHoldfast(Holdfast):
         lease_seconds: float | None = None,
     ) -> None:
         """Override a breaker: force_open, force_closed, disabled, metrics_only; None releases."""
-        parts = dict(self._policies.get(dependency, {}))
-        parts.pop("override", None)
+        override = None
         if mode is not None:
             expires_at = self._instant(lease_seconds)
-            parts["override"] = {"mode": mode, "reason": reason, "expires_at": expires_at}
-            _check(spec.clean_override(parts["override"])[1])
-        self._policies[dependency] = parts
-        self._publish()
+            override = {"mode": mode, "reason": reason, "expires_at": expires_at}
+            _check(spec.clean_override(override)[1])
+        self._set_override(dependency, override)
 
     def engage(
         self,
@@ -203,6 +245,15 @@ class LocalHoldfast(Holdfast):
         except Exception as error:  # noqa: BLE001 - the outcome
             return Redriven("refailed", error)
         return Redriven("resolved")
+
+    def _set_override(self, dependency: str, override: dict[str, Any] | None) -> None:
+        parts = dict(self._policies.get(dependency, {}))
+        parts.pop("override", None)
+        self._policies[dependency] = parts if override is None else parts | {"override": override}
+        self._publish()
+
+    def _ensure_started(self) -> None:
+        """There is nothing to start."""
 
     def _capture(self, capture: Capture, limits: Limits) -> bool:
         try:

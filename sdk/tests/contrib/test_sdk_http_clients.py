@@ -145,6 +145,12 @@ class TestFailures:
 
         assert stats(hf)["timeouts"] == 1
 
+    def test_tests_can_force_one_without_a_server(self, hf: Any, bank: Bank, ask: Any) -> None:
+        with hf.failing("bank"), pytest.raises(ConnectionError):
+            ask(hf, bank.url)
+
+        assert (stats(hf)["failures"], bank.seen) == (3, [])
+
 
 class TestRejections:
     def test_an_open_breaker_sends_nothing(self, hf: Any, bank: Bank, ask: Any) -> None:

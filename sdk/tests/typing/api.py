@@ -153,6 +153,9 @@ def look() -> None:
 
 local = LocalHoldfast()
 local.set_policy("quotes-api", breaker={"consecutive_failures": 2})
+with local.failing("quotes-api", OutOfStock(), times=1), local.rejecting("quotes-api"):
+    assert_type(local.call("quotes-api", kept, "ACME"), float)
+local.failing("quotes-api", "down")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @local.guard("quotes-api")
