@@ -1,5 +1,6 @@
 """A Celery app whose tasks kill what runs them; real workers of it are processes of their own."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -17,8 +18,8 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    # What a dead worker held comes again as soon as the next one begins.
-    broker_transport_options={"visibility_timeout": 0},
+    worker_lost_wait=0.1,  # seconds; how long a result may be under way when a child dies
+    broker_transport_options=json.loads(os.environ["KILLERS_OPTIONS"]),
 )
 connect(Holdfast(timing=QUICK), app, deaths=int(os.environ["KILLERS_DEATHS"]))
 runs = Path(os.environ["KILLERS_RUNS"])

@@ -169,7 +169,8 @@ class Deaths:
     def _begin(self, task_id: str) -> None:
         deaths = (self._try(lambda notes: notes.begin(task_id)) or 1) - 1
         if deaths >= self._most:
-            raise WorkerDied(f"its worker died {deaths} times while it ran")
+            times = "once" if deaths == 1 else f"{deaths} times"
+            raise WorkerDied(f"its worker died {times} while it ran")
 
     def _try(self, note: Callable[[Notes], int | None]) -> int | None:
         """Make a note; no task may fail because that fails."""
