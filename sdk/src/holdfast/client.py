@@ -1,30 +1,22 @@
 """The client: what a service's code holds in its hands."""
 
-import atexit
 import logging
 import os
-import threading
-import time
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from holdfast._connection import Connection
 from holdfast._engine import Engine
-from holdfast._events import Event, Listener
-from holdfast._failed import FailedCall, Serialize
-from holdfast._feed import Feed
+from holdfast._events import Listener
+from holdfast._failed import Serialize
 from holdfast._flags import FlagState
 from holdfast._guard import Errors
-from holdfast._letter import Capture, Limits, Unserialisable
+from holdfast._letter import Capture, Limits
 from holdfast._outcome import Outcome
-from holdfast._pace import Backoff
-from holdfast._redrive import Handler, Handlers
-from holdfast._report import Requests
-from holdfast._scope import running
-from holdfast._settings import Settings, Timing, new_instance, resolve
+from holdfast._redrive import Handler
+from holdfast._session import Session
+from holdfast._settings import Timing, new_instance, resolve
 from holdfast._views import DependencyView
 from holdfast.clock import Clock
 
@@ -72,30 +64,15 @@ class Holdfast:
         clock: Clock | None = None,
         timing: Timing | None = None,
     ) -> None:
-        self._settings: Settings = resolve(url, token, service, cache_dir)
-        self._timing = timing or Timing()
-        self._instance = new_instance()
-        self._engine = Engine(clock, instance=self._instance)
-        self._engine.on_use = self._ensure_started
-        self._engine.on_event(self._on_event)
-        self._engine.set_dead_letter_sink(self._take)
-        self._handlers = Handlers()
-        self._has_said_uncaptured = False
-        self._requests = Requests()
-        self._lock = threading.RLock()  # a log handler may use the client while it starts
-        self._connection: Connection | None = None
-        self._inherited: Feed | None = None  # of the parent process
-        self._is_started = False
-        self._is_closed = False
-        self._hold_off = self._no_failures()
-        self._try_at = float("-inf")  # monotonic; starting failed, and is not tried before
-        _clients.add(self)
+        settings = resolve(url, token, service, cache_dir)
+        self._engine = Engine(clock, instance=new_instance())
+        self._session = Session(settings, timing or Timing(), self._engine)
 
     def __repr__(self) -> str:
-        connection = self._connection
+        connection = self._session.connection
         applied = None if connection is None else connection.feed.applied
         revision = None if applied is None else applied.revision
-        where = f"service={self._settings.service!r} url={self._settings.url!r}"
+        where = f"service={self._session.settings.service!r} url={self._session.settings.url!r}"
         return f"<Holdfast {where} revision={revision}>"
 
     def __enter__(self) -> Self:
@@ -240,7 +217,7 @@ class Holdfast:
             ValueError: a reason that does not exist, or a handler's name of 0 or over 200
                 characters.
         """
-        self._ensure_started()  # with the policy on disk, which says what is to be redacted
+        self._session.ensure_started()  # with the policy on disk, which says what is to be redacted
         rules = None if dependency is None else self._engine.state_of(dependency).plan.dead_letter
         limits = Limits() if rules is None else Limits(max_body_bytes=rules.max_body_bytes)
         paths = (*(rules.redact if rules else ()), *redact)
@@ -260,7 +237,7 @@ class Holdfast:
             fingerprint=fingerprint,
         )
         capture.check()
-        return self._capture(capture, replace(limits, redact=paths))
+        return self._session.capture(capture, replace(limits, redact=paths))
 
     def redrives(self, handler: str) -> Callable[[H], H]:
         """Decorate a function, `def` or `async def`, that tries dead letters again.
@@ -277,8 +254,8 @@ class Holdfast:
         """
 
         def register(function: H) -> H:
-            self._handlers.register(handler, function)
-            connection = self._connection
+            self._session.handlers.register(handler, function)
+            connection = self._session.connection
             if connection is not None:
                 connection.redriver.start()
             return function
@@ -312,17 +289,17 @@ class Holdfast:
         "snapshot" or "local defaults"), and as `age_seconds` how long since it was confirmed.
         """
         explained = self._engine.explain(name)
-        connection = self._connection
+        connection = self._session.connection
         if connection is not None and connection.feed.applied is not None:
             explained["age_seconds"] = round(connection.feed.silence, 3)
         return explained
 
     def stats(self) -> dict[str, Any]:
         """Totals since the process started, and how it stands with the policy."""
-        connection = self._connection
+        connection = self._session.connection
         return {
             **self._engine.stats(),
-            "instance": self._instance,
+            "instance": self._session.instance,
             "policy": None if connection is None else connection.stats(),
             "dead_letters": None if connection is None else connection.letters.stats(),
             "redrives": None if connection is None else connection.redriver.stats(),
@@ -337,7 +314,7 @@ class Holdfast:
 
         The Django and ASGI middlewares do it; call it yourself from anything else.
         """
-        self._requests.count(status, seconds)
+        self._session.requests.count(status, seconds)
 
     # -- beginning and end -------------------------------------------------------------------------
 
@@ -352,8 +329,8 @@ class Holdfast:
         Returns:
             Whether a policy is in force; if not, the local defaults are.
         """
-        self._ensure_started()
-        connection = self._connection
+        self._session.ensure_started()
+        connection = self._session.connection
         return False if connection is None else connection.wait(wait)
 
     def close(self) -> None:
@@ -361,164 +338,4 @@ class Holdfast:
 
         Guarded calls go on, under the policy then in force; leases still end. Safe to call twice.
         """
-        connection = self._begin_close()
-        if connection is not None:
-            connection.end_close(self._timing.close_seconds)
-
-    def _ensure_started(self) -> None:
-        if self._engine.clock.monotonic() < self._try_at:
-            return
-        with self._engine.held(), self._lock:  # others wait: no call goes before the stored policy
-            if not self._is_started and not self._is_closed:
-                self._is_started = True  # first, for a log handler that uses the client
-                try:
-                    self._connect()
-                except Exception as error:  # noqa: BLE001 - no call may fail because of Holdfast
-                    self._start_later(error)
-                    return
-            self._engine.on_use = None
-
-    def _connect(self) -> None:
-        if self._settings.problem is not None:
-            log.warning("holdfast: %s; working on local defaults", self._settings.problem)
-            return
-        if self._connection is None:
-            self._connection = self._new_connection()
-        self._connection.start()
-
-    def _start_later(self, error: Exception) -> None:
-        """Leave starting to a later use: most likely the system has no thread left."""
-        self._is_started = False
-        self._engine.on_use = self._ensure_started
-        if not self._hold_off.failures:
-            log.warning(
-                "holdfast: cannot start (%s: %s); calls go on, and it is tried again",
-                type(error).__name__,
-                error,
-            )
-        self._try_at = self._engine.clock.monotonic() + self._hold_off.next()
-
-    def _no_failures(self) -> Backoff:
-        return Backoff(self._timing.backoff_seconds, self._timing.backoff_max_seconds)
-
-    def _new_connection(self) -> Connection:
-        connection = Connection(
-            self._settings,
-            self._instance,
-            self._engine,
-            self._requests,
-            self._handlers,
-            self._engine.clock,
-            self._timing,
-        )
-        if self._inherited is not None:
-            connection.feed.inherit(self._inherited)
-        return connection
-
-    def _begin_close(self) -> Connection | None:
-        with self._lock:
-            was_closed, self._is_closed = self._is_closed, True
-            self._engine.on_use = None
-            connection = self._connection
-        if was_closed or connection is None:
-            return None
-        connection.begin_close()
-        return connection
-
-    def _take(self, call: FailedCall) -> bool:
-        """Make a dead letter of a guarded call."""
-        letter = running.get()
-        if letter is not None and letter.handler == call.handler:
-            return False  # it is a dead letter already, and its redrive has just failed
-        try:
-            capture = call.capture(self._engine.clock.wall())
-        except Unserialisable as problem:
-            self._say_uncaptured(call.handler, str(problem))
-            return False
-        return self._capture(capture, call.limits)
-
-    def _capture(self, capture: Capture, limits: Limits) -> bool:
-        """Keep a letter; False, and said once, if it cannot be kept."""
-        self._ensure_started()
-        connection = self._connection
-        if connection is None:
-            self._say_uncaptured(
-                capture.handler, self._settings.problem or "the client is not running"
-            )
-            return False
-        applied = connection.feed.applied
-        revision = None if applied is None else applied.revision
-        return connection.letters.capture(replace(capture, revision=revision), limits)
-
-    def _say_uncaptured(self, handler: str, why: str) -> None:
-        if not self._has_said_uncaptured:
-            self._has_said_uncaptured = True
-            log.error("holdfast: dead letters for %s are not captured: %s", handler, why)
-
-    def _on_event(self, event: Event) -> None:
-        connection = self._connection
-        if connection is not None and event.type in _URGENT:
-            connection.acknowledge()
-
-    # -- forks -------------------------------------------------------------------------------------
-
-    def _before_fork(self) -> None:
-        if self._connection is not None:
-            self._connection.feed.hold()
-
-    def _after_fork_in_parent(self) -> None:
-        if self._connection is not None:
-            self._connection.feed.release()
-
-    def _after_fork_in_child(self) -> None:
-        """Another instance, with the parent's policy, and none of its threads, locks and counts."""
-        if self._connection is not None:
-            self._inherited = self._connection.feed
-            self._connection.abandon()
-        self._connection = None
-        self._lock = threading.RLock()
-        self._instance = self._engine.instance = new_instance()
-        self._engine.reset_after_fork()
-        self._requests = Requests()
-        self._is_started = False
-        self._hold_off, self._try_at = self._no_failures(), float("-inf")
-        self._engine.on_use = None if self._is_closed else self._ensure_started
-
-
-_URGENT = frozenset({"breaker.state_changed", "recovery.escalated"})
-"""Events that are reported at once."""
-
-_clients: weakref.WeakSet[Holdfast] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """Say goodbye for every client still open, in the time of one: an exit never hangs."""
-    closing = [(each, each._begin_close()) for each in list(_clients)]
-    longest = max((each._timing.close_seconds for each, _ in closing), default=0.0)
-    deadline = time.monotonic() + longest
-    for _, connection in closing:
-        if connection is not None:
-            connection.end_close(max(0.0, deadline - time.monotonic()))
-
-
-def _before_fork() -> None:
-    for each in list(_clients):
-        each._before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for each in list(_clients):
-        each._after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
-    for each in list(_clients):
-        each._after_fork_in_child()
-
-
-atexit.register(_close_all)
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
+        self._session.close()

@@ -26,6 +26,8 @@ from holdfast import spec
 from holdfast._document import Received, parse
 from holdfast._letter import Capture, Letter, Limits, Unserialisable, decode_body, encode
 from holdfast._redrive import call_handler
+from holdfast._session import Session
+from holdfast._settings import Settings, Timing
 from holdfast._stage import Answering, Error, Failing, Slow, Stage
 from holdfast.client import Holdfast
 from holdfast.clock import Clock
@@ -83,6 +85,29 @@ class Redriven:
     error: Exception | None = None
 
 
+class _Session(Session):
+    """Starts nothing, and keeps letters where a test looks at them."""
+
+    def __init__(
+        self, settings: Settings, engine: Stage, dead_letters: list[dict[str, Any]]
+    ) -> None:
+        super().__init__(settings, Timing(), engine)
+        engine.on_use = None
+        self._dead_letters = dead_letters
+
+    def ensure_started(self) -> None:
+        """There is nothing to start."""
+
+    def capture(self, capture: Capture, limits: Limits) -> bool:
+        """Keep a letter as Holdfast would get it."""
+        try:
+            self._dead_letters.append(msgspec.json.decode(encode(capture, limits)))
+        except Unserialisable as problem:
+            self.say_uncaptured(capture.handler, str(problem))
+            return False
+        return True
+
+
 class LocalHoldfast(Holdfast):
     """A whole Holdfast in memory: what an operator does to a real one, done by method calls.
 
@@ -107,8 +132,8 @@ class LocalHoldfast(Holdfast):
             rand=lambda: rand,
             spawn=lambda work: work(),
         )
-        self._engine.set_dead_letter_sink(self._take)
         self.dead_letters: list[dict[str, Any]] = []
+        self._session = _Session(self._session.settings, self._stage, self.dead_letters)
         self._revision = 0
         self._flags: dict[str, dict[str, Any]] = {}
         self._policies: dict[str, dict[str, Any]] = {}
@@ -226,7 +251,7 @@ class LocalHoldfast(Holdfast):
         Raises:
             KeyError: none is.
         """
-        handler = self._handlers.named(item["handler"])
+        handler = self._session.handlers.named(item["handler"])
         if handler is None:
             raise KeyError(f"no handler is registered for {item['handler']}")
         letter = Letter(
@@ -251,17 +276,6 @@ class LocalHoldfast(Holdfast):
         parts.pop("override", None)
         self._policies[dependency] = parts if override is None else parts | {"override": override}
         self._publish()
-
-    def _ensure_started(self) -> None:
-        """There is nothing to start."""
-
-    def _capture(self, capture: Capture, limits: Limits) -> bool:
-        try:
-            self.dead_letters.append(msgspec.json.decode(encode(capture, limits)))
-        except Unserialisable as problem:
-            self._say_uncaptured(capture.handler, str(problem))
-            return False
-        return True
 
     def _instant(self, lease_seconds: float | None) -> str | None:
         if lease_seconds is None:

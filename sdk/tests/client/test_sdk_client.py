@@ -626,5 +626,5 @@ class TestSecrecy:
 
 
 def connection_of(client: Holdfast) -> Any:
-    assert client._connection is not None
-    return client._connection
+    assert client._session.connection is not None
+    return client._session.connection

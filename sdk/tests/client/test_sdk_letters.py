@@ -325,7 +325,7 @@ class TestClient:
             hf.dead_letter("charge", 1)
         hf.dead_letter("charge", 2)  # after the end
         server.letter_faults = []
-        hf._connection.letters.outbox.close()  # type: ignore[union-attr]  # as the kernel does
+        hf._session.connection.letters.outbox.close()  # type: ignore[union-attr]  # as the kernel does
 
         with self.client(server, tmp_path):
             eventually(lambda: len(server.desk.letters) == 2)
@@ -337,7 +337,7 @@ class TestClient:
             hf.start(wait=5)
 
             assert not list(tmp_path.glob("letters-*"))
-            assert not hf._connection.letters._is_started  # type: ignore[union-attr]
+            assert not hf._session.connection.letters._is_started  # type: ignore[union-attr]
 
     def test_without_a_server_it_says_so_once(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

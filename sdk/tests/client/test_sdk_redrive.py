@@ -173,7 +173,7 @@ class TestClaiming:
         claims = len(server.requests("/claim", "POST"))
         server.desk.offer(1, "charge", {})
 
-        eventually(lambda: not hf._connection.redriver._claiming.is_alive)  # type: ignore[union-attr]
+        eventually(lambda: not hf._session.connection.redriver._claiming.is_alive)  # type: ignore[union-attr]
 
         assert len(server.requests("/claim", "POST")) <= claims + 1
         assert server.desk.told in ([], [(1, "released")])

@@ -27,7 +27,7 @@ class Switch:
     @property
     def requests(self) -> dict[str, Any]:
         """What the next report would say of requests."""
-        return self.client._requests.collect() or {"count": 0}
+        return self.client._session.requests.collect() or {"count": 0}
 
     def _apply(self, flags: dict[str, Any]) -> None:
         self._revision += 1

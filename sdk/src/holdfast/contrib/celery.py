@@ -66,7 +66,7 @@ class _Bridge:
 
     def watch_deaths(self, most: int) -> None:
         """Count the deaths of workers from now on."""
-        cache_dir = self._hf._settings.cache_dir
+        cache_dir = self._hf._session.settings.cache_dir
         folder = None if cache_dir is None else cache_dir / "celery-started"
         self._deaths = Deaths(self._app, folder, most)
         # Tasks there are when it is finalised, in a child that was spawned too; then later ones.
@@ -152,7 +152,7 @@ class _Bridge:
 
     def process_began(self, **_: Any) -> None:
         """A child of the pool runs tasks; claiming is its parent's."""
-        self._hf._handlers.forget()
+        self._hf._session.handlers.forget()
 
     def worker_ended(self, **_: Any) -> None:
         self._hf.close()
