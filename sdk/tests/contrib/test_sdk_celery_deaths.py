@@ -48,7 +48,8 @@ def sender(broker: str) -> Celery:
 def sender_of_files(tmp_path: Path) -> Celery:
     folder = tmp_path / "broker"
     folder.mkdir()
-    folders = dict.fromkeys(("data_folder_in", "data_folder_out"), str(folder))
+    names = ("data_folder_in", "data_folder_out", "control_folder")
+    folders = dict.fromkeys(names, str(folder))
     return sender_to("filesystem://", folders)
 
 
