@@ -258,7 +258,7 @@ class Call:
 
     def class_of(self, error: Exception) -> str:
         """The error's class, by the author's rules first."""
-        return classify(error, self.options.rules)
+        return classify(error, self.options.rules + self.dependency.error_rules())
 
     def timeout_error(self) -> CallTimeout:
         """A fresh error that says which limit was exceeded."""

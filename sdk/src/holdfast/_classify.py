@@ -57,6 +57,12 @@ _KNOWN: Mapping[str, ErrorClass | Literal["status", "state", "origin"]] = {
     "redis.TimeoutError": "transient",
     "redis.RedisError": "permanent",
     "kombu.OperationalError": "transient",
+    "celery.TaskPredicate": "ignored",  # these end the task that makes the call
+    "billiard.SoftTimeLimitExceeded": "ignored",
+    "billiard.TimeLimitExceeded": "ignored",
+    "celery.BackendError": "transient",
+    "celery.TimeoutError": "transient",
+    "django.ObjectDoesNotExist": "permanent",
     "pika.AMQPConnectionError": "transient",
     "amqp.RecoverableConnectionError": "transient",
     "amqp.RecoverableChannelError": "transient",

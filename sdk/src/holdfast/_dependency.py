@@ -16,6 +16,7 @@ from typing import Any
 from holdfast._breaker import Breaker
 from holdfast._breaker_rules import Override
 from holdfast._bulkhead import Bulkhead, BulkheadRules
+from holdfast._classify import Rules
 from holdfast._document import Received
 from holdfast._events import Events
 from holdfast._failed import Sink
@@ -25,7 +26,7 @@ from holdfast._plan import Plan
 from holdfast._rate_limit import RateLimiter
 from holdfast._recovery import Recovery, RecoveryRules, in_background
 from holdfast._retry import Budget
-from holdfast._stats import Snapshot, Stats
+from holdfast._stats import Snapshot, Stats, share
 from holdfast._timeout import Threads
 from holdfast._watch import Watches
 from holdfast.clock import Clock
@@ -40,6 +41,7 @@ class Shared:
         stale: Whether Holdfast has not been heard for too long.
         restarts: Dependency → the service's function that restarts what talks to it.
         spawn: Runs such a function, away from the call.
+        rules: Dependency, or "" for all → the service's own classes of errors.
     """
 
     clock: Clock
@@ -51,6 +53,7 @@ class Shared:
     stale: bool = False
     restarts: dict[str, Callable[[], object]] = field(default_factory=dict)
     spawn: Callable[[Callable[[], None]], None] = in_background
+    rules: dict[str, Rules] = field(default_factory=dict)
 
 
 class Dependency:
@@ -98,6 +101,11 @@ class Dependency:
     def in_flight(self) -> int:
         """Calls under way, those left behind on a thread included."""
         return self.bulkhead.used
+
+    def error_rules(self) -> Rules:
+        """The service's own classes of errors; those for this dependency come first."""
+        rules = self.shared.rules
+        return rules.get(self.name, ()) + rules.get("", ())
 
     def follow(self, plan: Plan) -> None:
         """Put a new plan in force, keeping windows, states, places and budget."""
@@ -165,9 +173,14 @@ class Dependency:
         """Counts since the process started, those reports leave out, and the state now."""
         snapshot = self.stats.snapshot()
         now = self.shared.clock.monotonic()
+        counted = snapshot.as_reported()
+        judged = counted["successes"] + counted["failures"]
+        recoveries = counted["recoveries"]
         return {
-            **snapshot.as_reported(),
+            **counted,
             **snapshot.others(),
+            "success_rate": share(counted["successes"], judged),
+            "recovery_rate": share(recoveries["succeeded"], recoveries["attempted"]),
             "in_flight": self.in_flight,
             "waiting": self.bulkhead.waiting,
             "probes_lost": self.breaker.probes_lost,

@@ -33,6 +33,7 @@ from holdfast._lane import run, run_async, turned_away
 from holdfast._outcome import Outcome
 from holdfast._plan import Plan, Policy, compile_plan
 from holdfast._recovery import in_background
+from holdfast._stats import summary
 from holdfast._timeout import Threads
 from holdfast._views import DependencyView
 from holdfast.clock import Clock
@@ -190,6 +191,16 @@ class Engine:
         """Make a function known to fallback chains by name."""
         self._shared.functions[name] = function
 
+    def register_errors(self, errors: Errors, dependency: str | None = None) -> None:
+        """Class errors of one dependency, or of all, before the built-in rules do.
+
+        Raises:
+            ValueError: an unknown error class.
+        """
+        name, rules = dependency or "", options_of(errors=errors).rules
+        with self._lock:
+            self._shared.rules[name] = self._shared.rules.get(name, ()) + rules
+
     def register_restart(self, dependency: str, function: Callable[[], object]) -> None:
         """Make known what restarts the service's connection to a dependency.
 
@@ -214,8 +225,10 @@ class Engine:
         """Totals since the process started."""
         with self._lock:
             dependencies = dict(self._dependencies)
+        totals = {name: each.totals() for name, each in dependencies.items()}
         return {
-            "dependencies": {name: each.totals() for name, each in dependencies.items()},
+            "summary": summary(totals.values()),
+            "dependencies": totals,
             "flags": {key: state.enabled for key, state in self.flags.all().items()},
             "read_only": self.flags.read_only() is not None,
             "stale": self._shared.stale,

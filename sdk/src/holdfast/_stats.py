@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from holdfast import histogram
@@ -47,6 +47,41 @@ class Snapshot:
     def others(self) -> dict[str, int]:
         """Counts that reports do not send: ignored, late, ..."""
         return {key: n for key, n in self.counts.items() if key not in COUNTS and "." not in key}
+
+
+def share(part: int, whole: int) -> float | None:
+    """`part` of `whole`; None of nothing."""
+    return part / whole if whole else None
+
+
+def summary(dependencies: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """All dependencies together, of the totals of each."""
+    added: Counter[str] = Counter()
+    states = Counter({"closed": 0, "half_open": 0, "open": 0})
+    for each in dependencies:
+        for name in ("calls", "successes", "failures", "in_flight", "waiting"):
+            added[name] += each[name]
+        added["rejected"] += sum(each["rejected"].values())
+        added["rejected.bulkhead"] += each["rejected"]["bulkhead"]
+        added.update({f"recoveries.{name}": n for name, n in each["recoveries"].items()})
+        states[each["breaker"]["state"]] += 1
+    attempted, succeeded = added["recoveries.attempted"], added["recoveries.succeeded"]
+    return {
+        "executions": added["calls"],
+        "success_rate": share(added["successes"], added["successes"] + added["failures"]),
+        "rejected": added["rejected"],
+        "breakers": dict(states),
+        "bulkheads": {
+            "in_flight": added["in_flight"],
+            "waiting": added["waiting"],
+            "rejected": added["rejected.bulkhead"],
+        },
+        "recovery": {
+            "attempted": attempted,
+            "succeeded": succeeded,
+            "rate": share(succeeded, attempted),
+        },
+    }
 
 
 class Stats:

@@ -166,6 +166,21 @@ class Holdfast:
         """Make a function known to fallback chains by name."""
         self._engine.register_fallback(name, function)
 
+    def register_errors(self, errors: Errors, dependency: str | None = None) -> None:
+        """Say which class errors belong to, of one dependency or of all.
+
+        What a guard says itself is asked first, then this in the order it was registered, then
+        the built-in rules for well-known libraries.
+
+        Args:
+            errors: Error class (transient, permanent, critical, unknown, ignored) → exception
+                types, or predicates that are given the error.
+
+        Raises:
+            ValueError: an unknown error class.
+        """
+        self._engine.register_errors(errors, dependency)
+
     def register_restart(self, dependency: str, function: Callable[[], object]) -> None:
         """Make known what restarts the connection to a dependency, for rules of error recovery.
 

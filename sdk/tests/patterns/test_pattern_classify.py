@@ -9,6 +9,7 @@ import urllib.error
 from email.message import Message
 from typing import Any
 
+import celery.exceptions
 import httpx
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ import redis
 
 from holdfast import CircuitOpen
 from holdfast._classify import classify, is_timeout, is_unsent
+from holdfast.testing import LocalHoldfast
 
 REQUEST = httpx.Request("GET", "http://localhost/")
 
@@ -175,3 +177,61 @@ def test_timeouts_are_told_by_name(error: Exception, expected: bool) -> None:
 )
 def test_only_what_proves_that_nothing_was_sent_is_unsent(error: Exception, expected: bool) -> None:
     assert is_unsent(error) is expected
+
+
+class TestCelery:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            celery.exceptions.Retry(),
+            celery.exceptions.Ignore(),
+            celery.exceptions.Reject(),
+            celery.exceptions.SoftTimeLimitExceeded(),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_what_ends_the_task_is_no_failure_of_a_dependency(self, error: Exception) -> None:
+        assert classify(error) == "ignored"
+
+    def test_a_result_that_did_not_come_may_come_later(self) -> None:
+        assert classify(celery.exceptions.TimeoutError()) == "transient"
+
+
+class Busy(Exception):
+    pass
+
+
+class TestRegistered:
+    def test_a_rule_of_the_service_holds_for_calls_without_a_decorator(self) -> None:
+        hf = LocalHoldfast()
+        hf.register_errors({"permanent": Busy})
+
+        outcome = hf.try_call("shop", fail, Busy())
+
+        assert (outcome.attempts, hf.dependency("shop").stats()["permanent"]) == (1, 1)
+
+    def test_a_rule_for_one_dependency_beats_the_one_for_all_and_no_other_knows_it(self) -> None:
+        hf = LocalHoldfast()
+        hf.register_errors({"permanent": Busy})
+        hf.register_errors({"transient": lambda error: isinstance(error, Busy)}, "shop")
+
+        assert hf.try_call("shop", fail, Busy()).attempts == 3
+        assert hf.try_call("bank", fail, Busy()).attempts == 1
+
+    def test_a_guards_own_word_is_asked_first(self) -> None:
+        hf = LocalHoldfast()
+        hf.register_errors({"transient": Busy}, "shop")
+
+        guarded = hf.guard("shop", errors={"permanent": Busy})(fail)
+
+        with pytest.raises(Busy):
+            guarded(Busy())
+        assert hf.dependency("shop").stats()["calls"] == 1
+
+    def test_an_error_class_that_does_not_exist_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="no error class 'fatal'"):
+            LocalHoldfast().register_errors({"fatal": Busy})
+
+
+def fail(error: Exception) -> None:
+    raise error

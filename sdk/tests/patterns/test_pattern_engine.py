@@ -665,3 +665,36 @@ class TestForks:
         )
 
         assert done.stdout.strip() == "41"
+
+
+class TestSummary:
+    def test_of_nothing_there_is_no_share(self) -> None:
+        assert LocalHoldfast().stats()["summary"] == {
+            "executions": 0,
+            "success_rate": None,
+            "rejected": 0,
+            "breakers": {"closed": 0, "half_open": 0, "open": 0},
+            "bulkheads": {"in_flight": 0, "waiting": 0, "rejected": 0},
+            "recovery": {"attempted": 0, "succeeded": 0, "rate": None},
+        }
+
+    def test_adds_up_what_the_dependencies_counted(self) -> None:
+        hf = LocalHoldfast()
+        hf.set_policy("down", breaker={"consecutive_failures": 2}, retry={"enabled": False})
+        answers: Iterator[Any] = iter([OSError("once"), "fine"])
+
+        def flaky() -> Any:
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        hf.call("up", flaky)
+        for _ in range(3):
+            hf.try_call("down", lambda: 1 / 0)
+
+        summary = hf.stats()["summary"]
+        assert (summary["executions"], summary["success_rate"]) == (4, 1 / 4)
+        assert (summary["rejected"], summary["breakers"]["open"]) == (1, 1)
+        assert summary["recovery"] == {"attempted": 1, "succeeded": 1, "rate": 1.0}
+        assert hf.dependency("up").stats()["recovery_rate"] == 1.0
