@@ -17,8 +17,7 @@ SCHEMA = 1
 STALE_AFTER_SECONDS = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, kw_only=True):
     """When a document arrived, on both sides' clocks.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from holdfast._classify import is_timeout
 from holdfast._letter import Capture, Limits, Unserialisable
@@ -28,8 +29,7 @@ _EXHAUSTED = frozenset(
 _REASONS = {"open": "breaker_open", "bulkhead_full": "bulkhead_full", "degraded": "degraded"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedCall:
+class FailedCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call handed over to become a dead letter.
 
     Attributes:

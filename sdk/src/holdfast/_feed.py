@@ -1,12 +1,12 @@
 """Which document is in force: the one place that decides, whatever arrives in whatever order."""
 
-import dataclasses
 import enum
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from holdfast import _document
 from holdfast._document import Document, Received
@@ -38,8 +38,7 @@ class Verdict(enum.Enum):
     BAD = "bad"  # not a document
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """The document in force. Never changed, only replaced.
 
     Attributes:
@@ -64,8 +63,7 @@ class Applied:
         return self.document.revision
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """A `changed` event: whole new members for a document at `base`."""
 
     epoch: str
@@ -116,7 +114,7 @@ class Feed:
                     self._adopt(document, etag, received)
                 elif verdict is Verdict.SAME and etag is not None and self.applied is not None:
                     # The stream's documents come without a validator; the poll brings it.
-                    self.applied = dataclasses.replace(self.applied, etag=etag)
+                    self.applied = msgspec.structs.replace(self.applied, etag=etag)
             return self._conclude(verdict)
 
     def offer_change(self, change: Change, *, received: Received) -> Verdict:

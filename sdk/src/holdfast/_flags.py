@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from holdfast._document import Received
 from holdfast.spec import in_rollout
 from holdfast.spec.flags import instant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlagState:
+class FlagState(msgspec.Struct, frozen=True, kw_only=True):
     """What a flag says right now, for one key.
 
     Attributes:
@@ -31,8 +31,7 @@ class FlagState:
     remaining_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """How long an entry of a document holds.
 
     Attributes:
@@ -51,8 +50,7 @@ class Lease:
         return self if self.deadline < newer.deadline else newer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flag:
+class Flag(msgspec.Struct, frozen=True, kw_only=True):
     """One flag of the document, its lease turned into a deadline on the monotonic clock."""
 
     key: str

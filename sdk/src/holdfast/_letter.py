@@ -10,7 +10,6 @@ import hashlib
 import traceback
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,8 +52,7 @@ class Unserialisable(Exception):
     """The body is nothing that can be kept as bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class Letter(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter that is to be tried again, as a function given to `redrives` gets it.
 
     Attributes:
@@ -71,7 +69,7 @@ class Letter:
     body: Any
     content_type: str = JSON
     idempotency_key: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     redrive_count: int = 0
 
     @property
@@ -79,8 +77,7 @@ class Letter:
         return tuple(filter(None, self.headers.get(REDACTED_PATHS, "").split(" ")))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What of a body may leave the process.
 
     Attributes:
@@ -92,8 +89,7 @@ class Limits:
     redact: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capture:
+class Capture(msgspec.Struct, frozen=True, kw_only=True):
     """What failed, to be made a letter of.
 
     Attributes:
@@ -112,7 +108,7 @@ class Capture:
     idempotency_key: str | None = None
     dedup_key: str | None = None
     correlation_id: str | None = None
-    headers: Mapping[str, object] = field(default_factory=dict)
+    headers: Mapping[str, object] = msgspec.field(default_factory=dict)
     fingerprint: str | None = None
     revision: int | None = None
 

@@ -14,7 +14,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -78,8 +77,7 @@ class Handlers:
         return bool(self._by_name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(msgspec.Struct, frozen=True, kw_only=True):
     """A letter this process has claimed."""
 
     claim: str

@@ -5,7 +5,6 @@ import random
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -70,8 +69,7 @@ class Requests:
         self._latency = [0] * histogram.SIZE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Who reports: the fixed members of every report."""
 
     service: str

@@ -8,7 +8,8 @@ import os
 import threading
 import time
 import weakref
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from holdfast._connection import Connection
 from holdfast._engine import Engine

@@ -4,7 +4,8 @@ Source: WHATWG HTML, "Server-sent events", 9.2.5 and 9.2.6.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -13,8 +14,7 @@ class StreamBroken(Exception):
     """The peer sent what no event stream may contain, or more than we accept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One dispatched event; `id` is the last one seen, on this event or an earlier one."""
 
     name: str

@@ -8,7 +8,6 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
@@ -39,8 +38,7 @@ class TransportFailed(Exception):
 _LONGEST_REASON = 300  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What came back, whatever its status.
 
     Attributes:

@@ -3,9 +3,10 @@
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
+
+from msgspec.structs import replace
 
 from holdfast._engine import Engine
 from holdfast._events import Listener

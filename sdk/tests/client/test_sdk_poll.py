@@ -1,9 +1,9 @@
 """Polling: its pace, and what every kind of failure does to it and to the policy."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast._feed import Feed
 from holdfast._pace import Backoff, Pace, instant, retry_after, server_time_of
