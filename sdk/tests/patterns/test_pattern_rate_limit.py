@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -159,7 +158,7 @@ class TestWaiting:
     def test_an_interrupt_while_waiting_gives_the_turn_back(self) -> None:
         class Interrupted(FakeClock):
             def sleep(self, seconds: float) -> None:
-                signal.raise_signal(signal.SIGINT)
+                raise KeyboardInterrupt
 
         hf = LocalHoldfast(Interrupted())
         hf.set_policy("api", rate_limit={"enabled": True, "calls": 1, "max_wait_seconds": 1})
