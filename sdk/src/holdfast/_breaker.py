@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from holdfast._breaker_rules import BreakerRules, Override, Refusal, Ticket
-from holdfast._window import FAILED, IDLE, OK, SLOW, carry_over, new_window
+from holdfast._window import FAILED, IDLE, OK, SHUT, SLOW, carry_over, new_window
 from holdfast.errors import CircuitOpen
 
 State = Literal["closed", "open", "half_open"]
@@ -153,6 +153,7 @@ class Breaker:
             old, self.rules = self.rules, rules
             shape = (rules.window, rules.window_calls, rules.window_seconds)
             if shape != (old.window, old.window_calls, old.window_seconds):
+                self.ledger = SHUT  # nothing is written to the old one behind our back
                 window = new_window(*shape, now)
                 carry_over(self._window, window, now)
                 self._window = window
@@ -189,6 +190,7 @@ class Breaker:
         self._probes.clear()
         self._running.clear()
         self._results = [0, 0, 0]
+        self._signpost()  # another thread may have been in the middle of a change
 
     # -- below: only with the lock held, but for `_flush` ------------------------------------
 
@@ -290,9 +292,12 @@ class Breaker:
         elif outcome == "success":
             self.consecutive = 0
         code = (FAILED if outcome == "failure" else OK) | (SLOW if slow else OK)
-        self._window.record(code, now)
+        window, needed = self._window, self.rules.minimum_calls
+        window.expire(now)
+        before = window.total
+        window.record(code, now)
         trips = klass is not None and klass in self.rules.trip_on
-        if code == OK and not trips and self._window.total != self.rules.minimum_calls:
+        if code == OK and not trips and not before < needed <= window.total:
             return  # a success cannot raise a rate; it can complete the calls needed to judge
         cause = "trip_on" if trips else self._cause_to_open(now)
         if cause is not None:

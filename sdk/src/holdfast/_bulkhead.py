@@ -98,8 +98,7 @@ class Bulkhead:
     def release(self) -> None:
         """Give a place back and hand it to whoever waits longest."""
         with self._lock:
-            self.used -= 1
-            granted = self._grant()
+            granted = self._pass_on()
         self._wake(granted)
 
     def configure(self, rules: BulkheadRules) -> None:
@@ -117,7 +116,8 @@ class Bulkhead:
 
     def _take(self) -> bool:
         with self._lock:
-            if self.used >= self.rules.max_concurrent:  # always so while anybody waits
+            # Always so while anybody waits. One step, with the line that takes it.
+            if self.used >= self.rules.max_concurrent:
                 return False
             self.used += 1
             return True
@@ -158,12 +158,24 @@ class Bulkhead:
                 return
         self.release()
 
+    def _pass_on(self) -> list[_Waiter]:
+        """Give a place to the next in the queue; it is never free meanwhile, or others took it."""
+        if not self._waiters or self.used > self.rules.max_concurrent:
+            self.used -= 1
+            return []
+        waiter = self._waiters.popleft()
+        waiter.granted = True
+        self.is_awaited = bool(self._waiters)
+        return [waiter]
+
     def _grant(self) -> list[_Waiter]:
         granted = []
-        while self._waiters and self.used < self.rules.max_concurrent:
+        while self._waiters:
+            if self.used >= self.rules.max_concurrent:  # one step, with the line that takes it
+                break
+            self.used += 1
             waiter = self._waiters.popleft()
             waiter.granted = True
-            self.used += 1
             granted.append(waiter)
         self.is_awaited = bool(self._waiters)
         return granted

@@ -112,6 +112,7 @@ class Call:
     def has_begun(self, plan: Plan, place: Bulkhead, stats: Stats) -> None:
         """Take over a first attempt that `_lane` began: it passed the gates, and has its place."""
         self.plan, self.place, self.stats = plan, place, stats
+        self.deadline_at = self._overall_deadline()  # by that plan
         self.made = 1
         self.limit = plan.limit or None
 

@@ -122,6 +122,7 @@ class Dependency:
             self.budget.configure(plan.retry.budget_tokens, plan.retry.budget_refill)
         if plan.recovery != old.recovery:
             self._follow_recovery(plan.recovery)
+        self.detour = True  # until the signpost of the new plan stands
         self.plan = plan
         self._signpost()
 

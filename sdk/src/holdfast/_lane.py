@@ -48,6 +48,7 @@ def run(  # noqa: C901 - one frame on purpose: another one costs a tenth of the 
     calls: Calls | None = None,
 ) -> Any:
     """Make a guarded call of an ordinary function in this thread."""
+    # One step, up to the signposts.
     plan, breaker, places = dependency.plan, dependency.breaker, dependency.bulkhead
     is_scoped = _scope.is_asked_for
     if dependency.detour or breaker.detour or (is_scoped and active() is not None):
@@ -82,7 +83,7 @@ def run(  # noqa: C901 - one frame on purpose: another one costs a tenth of the 
                         is_settled = True
                 elif (
                     started + elapsed < ledger.until
-                    and ledger.total + 1 != plan.breaker.minimum_calls
+                    and ledger.total + 1 != breaker.rules.minimum_calls
                 ):
                     ledger.bucket[0] += 1
                     ledger.total += 1
@@ -132,6 +133,7 @@ async def run_async(  # noqa: C901 - as above
     calls: Calls | None = None,
 ) -> Any:
     """Make a guarded call of a coroutine function in this task."""
+    # One step, up to the signposts.
     plan, breaker, places = dependency.plan, dependency.breaker, dependency.bulkhead
     is_scoped = _scope.is_asked_for
     if dependency.detour or breaker.detour or (is_scoped and active() is not None):
@@ -182,7 +184,7 @@ async def run_async(  # noqa: C901 - as above
                         is_settled = True
                 elif (
                     started + elapsed < ledger.until
-                    and ledger.total + 1 != plan.breaker.minimum_calls
+                    and ledger.total + 1 != breaker.rules.minimum_calls
                 ):
                     ledger.bucket[0] += 1
                     ledger.total += 1

@@ -1,4 +1,8 @@
-"""The outcomes a breaker judges: the last calls, or the last seconds. Not thread-safe alone."""
+"""The outcomes a breaker judges: the last calls, or the last seconds. Not thread-safe alone.
+
+`_lane` writes to them without the breaker's lock. So what must be seen as a whole is written in one
+step, as it is said there.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +60,7 @@ class CountWindow:
 
     def record(self, outcome: int, now: float) -> None:
         """Add one outcome in place of the oldest."""
-        old = self.ring[self.next]
+        old = self.ring[self.next]  # one step, up to the end
         self.ring[self.next] = outcome
         self.failed += (outcome & FAILED) - (old & FAILED)
         self.slow += (outcome >> 1) - (old >> 1)
@@ -116,7 +120,7 @@ class TimeWindow:
     def add(self, total: int, failed: int, slow: int, now: float) -> None:
         """Add several outcomes to the current bucket."""
         self.expire(now)
-        bucket = self.bucket
+        bucket = self.bucket  # one step, up to the end
         bucket[0] += total
         bucket[1] += failed
         bucket[2] += slow
@@ -128,12 +132,12 @@ class TimeWindow:
         """Forget every bucket that has passed, however many at once."""
         newest = int(now / self._width)
         for number in range(self._current + 1, min(newest, self._current + BUCKETS) + 1):
-            bucket = self._buckets[number % BUCKETS]
+            bucket = self._buckets[number % BUCKETS]  # one step, up to the next bucket
             self.total -= bucket[0]
             self.failed -= bucket[1]
             self.slow -= bucket[2]
-            bucket[:] = [0, 0, 0]
-        if newest > self._current:
+            bucket[0] = bucket[1] = bucket[2] = 0
+        if newest > self._current:  # one step, up to the end
             self._current = newest
             self.bucket = self._buckets[newest % BUCKETS]
             self.until = (newest + 1) * self._width
@@ -147,6 +151,9 @@ def _idle() -> CountWindow:
 
 IDLE = _idle()
 """What successes are written to that nobody counts: it stays as it is."""
+
+SHUT = CountWindow(1)
+"""What no success can be written to without the breaker's lock."""
 
 
 def new_window(kind: str, calls: int, seconds: float, now: float) -> CountWindow | TimeWindow:

@@ -187,6 +187,24 @@ class TestGuardedCalls:
 
         assert hf.dependency("api").breaker.state == "open"
 
+    @pytest.mark.parametrize("minimum", [9, 10])
+    def test_a_success_in_a_full_window_opens_nothing_whatever_the_new_threshold(
+        self, minimum: int
+    ) -> None:
+        whole = {"window_calls": 10, "minimum_calls": minimum}
+        hf = make_holdfast(breaker=whole | {"failure_rate": 1})
+        for _ in range(4):
+            hf.try_call("api", fail)
+        for _ in range(6):
+            hf.call("api", int)
+        hf.set_policy("api", breaker=whole | {"failure_rate": 0.2})
+
+        hf.call("api", int)
+        after_success = hf.dependency("api").breaker.state
+        hf.try_call("api", fail)
+
+        assert (after_success, hf.dependency("api").breaker.state) == ("closed", "open")
+
     def test_metrics_only_says_once_that_it_would_have_opened(self) -> None:
         hf = make_holdfast(breaker=ONE_FAILURE)
         hf.override("api", "metrics_only")

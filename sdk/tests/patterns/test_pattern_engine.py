@@ -86,6 +86,20 @@ class TestHotSwap:
 
         assert len(calls) == 3
 
+    def test_nor_does_it_get_the_deadline_of_the_next_one(self) -> None:
+        hf = LocalHoldfast()
+        hf.set_policy("api", retry={"attempts": 3, "jitter": "none"})
+        calls: list[int] = []
+
+        def fails_and_swaps() -> None:
+            calls.append(1)
+            hf.set_policy("api", timeout={"total_seconds": 0.05})
+            raise ConnectionError
+
+        hf.try_call("api", fails_and_swaps)
+
+        assert len(calls) == 3
+
     def test_what_did_not_change_is_the_same_object(self) -> None:
         hf = LocalHoldfast()
         hf.set_policy("api", retry={"attempts": 2})
