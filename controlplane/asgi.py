@@ -22,9 +22,12 @@ from apps.core.bodies import BoundedBodies  # noqa: E402
 from apps.deadletters.gate import PATH as CLAIMS_PATH  # noqa: E402
 from apps.deadletters.gate import ClaimsGate, waiters  # noqa: E402
 from apps.delivery import state as delivery  # noqa: E402
+from apps.delivery.gate import PATH as POLICY_PATH  # noqa: E402
+from apps.delivery.gate import PolicyGate  # noqa: E402
 from apps.delivery.streams import PATH as STREAM_PATH  # noqa: E402
 from apps.delivery.streams import Streams  # noqa: E402
 from apps.live.routing import websockets  # noqa: E402
+from apps.metrics.own import Observed  # noqa: E402
 from apps.telemetry.gate import PATH as REPORTS_PATH  # noqa: E402
 from apps.telemetry.gate import ReportsGate  # noqa: E402
 from controlplane.celery import app as celery_app  # noqa: E402
@@ -43,6 +46,7 @@ class Application:
         )
         self.http = BoundedBodies(files, most=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         self.streams = Streams()
+        self.policies = PolicyGate(self.http, delivery.get(), Observed())
         self.reports = ReportsGate(self.http, delivery.get().bearer_of)
         self.claims = ClaimsGate(self.http, delivery.get().bearer_of)
         self.background: EmbeddedCelery | None = None
@@ -60,6 +64,8 @@ class Application:
         elif STREAM_PATH.match(scope["path"]):
             with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
                 await self.streams(scope, receive, send)
+        elif POLICY_PATH.match(scope["path"]):
+            await self.policies(scope, receive, send)
         elif REPORTS_PATH.match(scope["path"]):
             await self.reports(scope, receive, send)
         elif CLAIMS_PATH.match(scope["path"]):
@@ -82,6 +88,7 @@ class Application:
     async def start(self) -> None:
         bus.get().attach(asyncio.get_running_loop())
         self.streams.start()
+        self.policies.start()
         waiters.open()
         loops.start_all()
         if settings.EMBEDDED:
@@ -95,10 +102,12 @@ class Application:
         """
         waiters.drain()
         await self.streams.drain()
+        self.policies.drain()
 
     async def stop(self) -> None:
         await self.drain()
         self.streams.stop()
+        self.policies.stop()
         if self.background is not None:
             await asyncio.to_thread(self.background.stop)
         await asyncio.to_thread(loops.stop_all)

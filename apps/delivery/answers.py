@@ -22,6 +22,8 @@ SCOPE = "policies:read"
 STALE_AFTER = 5.0  # seconds without the database before answers say so
 TRUSTED_FOR = 24 * 3600.0  # seconds for which tokens are believed without the database
 START_RETRY_SECONDS = 2
+LONGEST_WAIT = 60  # seconds
+_WAIT = re.compile(r"[0-9]|[1-5][0-9]|60")
 _WEIGHT = re.compile(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
 _ETAGS = re.compile(r'(?:W/)?("[^"]*")')
 
@@ -43,6 +45,7 @@ class Asked:
     if_none_match: str = ""
     accept_encoding: str = ""
     environment: str = ""  # ?environment=, which a token does not need
+    wait: str = ""  # ?wait=, seconds for which the answer may be held back while it is 304
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def answer(asked: Asked, snapshot: Snapshot | None) -> Answer:
     """
     if asked.method not in ("GET", "HEAD"):
         return refusal(405, "method_not_allowed", _("Use GET or HEAD."), Allow="GET, HEAD")
-    admitted = admit(asked, snapshot)
+    admitted = bad_wait() if wait_of(asked) is None else admit(asked, snapshot)
     if not isinstance(admitted, Admitted):
         return without_body(admitted) if asked.method == "HEAD" else admitted
     headers = _hints(asked, admitted.snapshot) | {"ETag": admitted.document.etag}
@@ -71,6 +74,18 @@ def answer(asked: Asked, snapshot: Snapshot | None) -> Answer:
     headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))} | encoding
     found = (200, headers, body)
     return without_body(found) if asked.method == "HEAD" else found
+
+
+def wait_of(asked: Asked) -> float | None:
+    """Seconds for which the answer may be held back while it is 304; None if that is no number."""
+    if not asked.wait:
+        return 0.0
+    return float(asked.wait) if _WAIT.fullmatch(asked.wait) else None
+
+
+def bad_wait() -> Answer:
+    text = _("wait must be a whole number of seconds from 0 to %(most)d.")
+    return refusal(400, "bad_wait", text % {"most": LONGEST_WAIT})
 
 
 def admit(asked: Asked, snapshot: Snapshot | None) -> Admitted | Answer:

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.delivery import state
-from apps.delivery.answers import Asked, answer, log_denial, selector_of
+from apps.delivery.answers import LONGEST_WAIT, Asked, answer, log_denial, selector_of
 from apps.delivery.state import State
 
 
@@ -44,6 +44,11 @@ class PolicyView(APIView):
         parameters=[
             OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER),
             OpenApiParameter("service", str, OpenApiParameter.PATH),
+            OpenApiParameter(
+                "wait",
+                {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT},
+                description="With If-None-Match: seconds to wait for a newer document.",
+            ),
         ],
         responses={
             200: OpenApiResponse({"type": "object"}, "The document of the service."),
@@ -69,7 +74,10 @@ def respond(request: HttpRequest, service: str, known: State) -> HttpResponse:
     log_denial(asked, status)
     if status < 400:
         known.note_use(selector_of(asked.authorization) or "")
-    return HttpResponse(body, status=status, headers=headers)
+    response = HttpResponse(body, status=status, headers=headers)
+    if "Content-Type" not in headers:
+        del response["Content-Type"]  # Django's guess, of a 304 without a body
+    return response
 
 
 def asked_by(request: HttpRequest, service: str) -> Asked:
@@ -83,6 +91,7 @@ def asked_by(request: HttpRequest, service: str) -> Asked:
         if_none_match=request.headers.get("If-None-Match", ""),
         accept_encoding=request.headers.get("Accept-Encoding", ""),
         environment=request.GET.get("environment", ""),
+        wait=request.GET.get("wait", ""),
     )
 
 

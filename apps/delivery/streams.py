@@ -1,8 +1,7 @@
 """GET /api/v1/policies/{service}/stream: changes as they are published, as server-sent events.
 
-A raw ASGI application, in front of Django: what Django's middlewares would do (allowed hosts) it
-does itself. A stream keeps nothing but the document it sent last, so a slow reader gets the newest
-state and never a queue.
+A raw ASGI application, in front of Django (see `door`). A stream keeps nothing but the document it
+sent last, so a slow reader gets the newest state and never a queue.
 """
 
 import asyncio
@@ -10,18 +9,15 @@ import random
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs
 
 import structlog
-from django.conf import settings
-from django.db import connections
-from django.http.request import split_domain_port, validate_host
 from django.utils.translation import gettext as _
 
 from apps.core import clock
-from apps.delivery import frames, state
+from apps.core.bodies import Receive, Scope, Send
+from apps.delivery import door, frames, state
 from apps.delivery.answers import Admitted, Answer, Asked, admit, log_denial, refusal
 from apps.delivery.rules import Document
 from apps.delivery.snapshot import Key, Snapshot
@@ -38,9 +34,6 @@ DRAIN_SECONDS = 5.0
 REVOKED_RETRY_SECONDS = 60.0
 _INSTANCE = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Slot = tuple[str, str]  # token selector, instance
 
 
@@ -130,16 +123,17 @@ class Streams:
             await asyncio.wait([stream.task for stream in streams], timeout=DRAIN_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _headers(scope)
-        asked = _asked(scope, headers)
+        headers = door.headers_of(scope)
+        match = PATH.match(scope["path"])
+        asked = door.asked_of(scope, headers, match.group("service") if match else "")
         admitted = await self._admit(asked, headers.get("host", ""))
         if not isinstance(admitted, Admitted):
             log_denial(asked, admitted[0])
-            await _reply(send, admitted)
+            await door.reply(send, admitted)
             return
         slot = (admitted.key.selector, _instance(headers))
         if self._is_full(slot):
-            await _reply(send, too_many())
+            await door.reply(send, too_many())
             return
         self._count(slot, 1)
         try:
@@ -161,18 +155,13 @@ class Streams:
     # --- who may ----------------------------------------------------------------------------
 
     async def _admit(self, asked: Asked, host: str) -> Admitted | Answer:
-        if not is_allowed_host(host):
+        if not door.is_allowed_host(host):
             return refusal(400, "bad_host", _("This server does not answer to that host name."))
         if asked.method != "GET":
             return refusal(405, "method_not_allowed", _("Use GET."), Allow="GET")
         if self._state.is_draining:
             return draining()
-        return admit(asked, await self._snapshot(asked.authorization))
-
-    async def _snapshot(self, authorization: str) -> Snapshot | None:
-        if not self._state.needs_lookup(authorization):
-            return self._state.snapshot
-        return await asyncio.to_thread(_look_up, self._state, authorization)
+        return admit(asked, await door.snapshot_for(self._state, asked.authorization))
 
     # --- news from the state ----------------------------------------------------------------
 
@@ -286,12 +275,6 @@ _STREAM_HEADERS = [
 ]
 
 
-def is_allowed_host(host: str) -> bool:
-    """Django's check of the Host header."""
-    domain, _port = split_domain_port(host)
-    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-
-
 def too_many() -> Answer:
     text = _("This instance has %(most)d streams open already, or its token %(all)d.")
     text %= {"most": MOST_STREAMS, "all": MOST_OF_TOKEN}
@@ -303,41 +286,9 @@ def draining() -> Answer:
     return refusal(503, "draining", text, **{"Retry-After": "2"})
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    """Header values by lower-case name. A repeated header is joined, as Django does: two tokens or
-    hosts are then none, whichever of them a proxy has looked at.
-    """
-    found: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        found[name] = f"{found[name]},{value}" if name in found else value
-    return found
-
-
-def _asked(scope: Scope, headers: dict[str, str]) -> Asked:
-    match = PATH.match(scope["path"])
-    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-    return Asked(
-        method=scope["method"],
-        service=match.group("service") if match else "",
-        now=clock.now(),
-        monotonic=time.monotonic(),
-        authorization=headers.get("authorization", ""),
-        environment=query.get("environment", [""])[-1],
-    )
-
-
 def _instance(headers: dict[str, str]) -> str:
     given = headers.get("holdfast-instance", "")
     return given if _INSTANCE.match(given) else ""
-
-
-def _look_up(known: State, authorization: str) -> Snapshot | None:
-    """In a pool's thread, whose connection nobody else would close."""
-    try:
-        return known.for_bearer(authorization)
-    finally:
-        connections.close_all()
 
 
 async def _until_gone(receive: Receive, stream: Stream) -> None:
@@ -350,10 +301,3 @@ async def _until_gone(receive: Receive, stream: Stream) -> None:
 async def _write(send: Send, body: bytes, *, last: bool = False) -> None:
     async with asyncio.timeout(SEND_SECONDS):
         await send({"type": "http.response.body", "body": body, "more_body": not last})
-
-
-async def _reply(send: Send, answered: Answer) -> None:
-    status, headers, body = answered
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,75 @@
+"""What the raw ASGI applications of this app share: they stand in front of Django.
+
+What Django's middlewares would do on the way, they do themselves.
+"""
+
+import asyncio
+import time
+from urllib.parse import parse_qs
+
+from django.conf import settings
+from django.db import connections
+from django.http.request import split_domain_port, validate_host
+
+from apps.core import clock
+from apps.core.bodies import Scope, Send
+from apps.delivery.answers import Answer, Asked
+from apps.delivery.snapshot import Snapshot
+from apps.delivery.state import State
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Header values by lower-case name. A repeated header is joined, as Django does: two tokens or
+    hosts are then none, whichever of them a proxy has looked at.
+    """
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
+
+
+def asked_of(scope: Scope, headers: dict[str, str], service: str) -> Asked:
+    """What of a request decides its answer."""
+    raw = scope.get("query_string", b"")
+    query = parse_qs(raw.decode("latin-1"), keep_blank_values=True) if raw else {}
+    return Asked(
+        method=scope["method"],
+        service=service,
+        now=clock.now(),
+        monotonic=time.monotonic(),
+        authorization=headers.get("authorization", ""),
+        if_none_match=headers.get("if-none-match", ""),
+        accept_encoding=headers.get("accept-encoding", ""),
+        environment=query.get("environment", [""])[-1],
+        wait=query.get("wait", [""])[-1],
+    )
+
+
+def is_allowed_host(host: str) -> bool:
+    """Django's check of the Host header."""
+    domain, _port = split_domain_port(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+async def snapshot_for(known: State, authorization: str) -> Snapshot | None:
+    """The snapshot to answer with; in a thread if a token must be looked up first."""
+    if not known.needs_lookup(authorization):
+        return known.snapshot
+    return await asyncio.to_thread(_look_up, known, authorization)
+
+
+def _look_up(known: State, authorization: str) -> Snapshot | None:
+    """In a pool's thread, whose connection nobody else would close."""
+    try:
+        return known.for_bearer(authorization)
+    finally:
+        connections.close_all()
+
+
+async def reply(send: Send, answered: Answer) -> None:
+    """Send an answer that is there as a whole."""
+    status, headers, body = answered
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
