@@ -217,7 +217,10 @@ def _answer_sync(call: Call, error: Exception) -> Any:
             call.answered(link, error)
             return value
     call.failed(error)
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # as above
 
 
 async def _answer_async(call: Call, error: Exception) -> Any:
@@ -234,7 +237,10 @@ async def _answer_async(call: Call, error: Exception) -> Any:
             call.answered(link, error)
             return value
     call.failed(error)
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # as above
 
 
 def _fallback_sync(call: Call, link: Link) -> Any:

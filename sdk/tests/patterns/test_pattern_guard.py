@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import pickle
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -237,6 +239,30 @@ class TestErrors:
     @pytest.mark.parametrize("error", ERRORS, ids=repr)
     def test_they_name_the_dependency(self, error: Exception) -> None:
         assert str(error).startswith(("api: ", "writes: "))
+
+    async def test_an_error_that_reached_the_caller_keeps_nothing_alive(self) -> None:
+        """Else each failure in an outage would stay, with all it worked on, until collected."""
+        hf, alive = LocalHoldfast(), []
+        hf.set_policy("api", retry={"attempts": 2, "base_seconds": 0})
+
+        class Big:
+            pass
+
+        def fail() -> None:
+            big = Big()
+            alive.append(weakref.ref(big))
+            raise ConnectionError
+
+        async def fail_async() -> None:
+            fail()
+
+        gc.disable()
+        try:
+            hf.try_call("api", fail)
+            await hf.try_acall("api", fail_async)
+            assert [each() for each in alive] == [None] * 4
+        finally:
+            gc.enable()
 
     def test_rejections_and_timeouts_are_told_apart(self) -> None:
         assert {isinstance(error, Rejected) for error in ERRORS[:8]} == {True}
