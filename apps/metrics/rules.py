@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Seconds. Each is an edge of the histograms that instances report, so the counts are exact.
 BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CHECK_STATUSES = ("up", "degraded", "down", "unknown")
+_REFUSALS = ("open", "forced", "bulkhead", "rate_limit", "throttle", "budget", "degraded")
 _INSIDE = [histogram.EDGES.index(edge) for edge in BUCKETS]  # highest index up to each edge
 
 Cells = list[tuple[str, Counts]]  # labels and what was counted of them
@@ -40,10 +41,7 @@ CALLS: list[tuple[str, str, str, dict[str, str]]] = [
         "holdfast_rejections_total",
         "Calls a guard did not let through, by which one.",
         "reason",
-        {
-            reason: f"rejected_{reason}"
-            for reason in ("open", "forced", "bulkhead", "rate_limit", "budget", "degraded")
-        },
+        {reason: f"rejected_{reason}" for reason in _REFUSALS},
     ),
     ("holdfast_retries_total", "Attempts after the first.", "", {"": "retries"}),
     (

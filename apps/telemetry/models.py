@@ -66,6 +66,7 @@ class Counted(models.Model):
     rejected_forced = models.PositiveBigIntegerField(default=0)
     rejected_bulkhead = models.PositiveBigIntegerField(default=0)
     rejected_rate_limit = models.PositiveBigIntegerField(default=0)
+    rejected_throttle = models.PositiveBigIntegerField(default=0)
     rejected_budget = models.PositiveBigIntegerField(default=0)
     rejected_degraded = models.PositiveBigIntegerField(default=0)
     retries = models.PositiveBigIntegerField(default=0)

@@ -33,6 +33,7 @@ class Rejected(Struct, frozen=True):
     forced: Count = 0
     bulkhead: Count = 0
     rate_limit: Count = 0
+    throttle: Count = 0
     budget: Count = 0
     degraded: Count = 0
 

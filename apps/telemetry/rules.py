@@ -19,6 +19,7 @@ COUNTERS = (  # the columns of a window that add up
     "rejected_forced",
     "rejected_bulkhead",
     "rejected_rate_limit",
+    "rejected_throttle",
     "rejected_budget",
     "rejected_degraded",
     "retries",

@@ -106,7 +106,11 @@ class TestDoor:
 class TestFleet:
     def test_calls_are_counted_by_how_they_went(self, service: Service, client: APIClient) -> None:
         calls = make.calls(
-            calls=10, successes=6, failures=2, rejected={"open": 2}, latency={"80": 6, "120": 2}
+            calls=10,
+            successes=6,
+            failures=2,
+            rejected={"open": 2, "throttle": 3},
+            latency={"80": 6, "120": 2},
         )
         ingested(service, make.report(dependencies={"payments-api": calls}))
 
@@ -116,6 +120,7 @@ class TestFleet:
         assert figures(text, "holdfast_calls_total") == {name: 10}
         assert figures(text, "holdfast_call_results_total")[*name, "failure"] == 2
         assert figures(text, "holdfast_rejections_total")[*name, "open"] == 2
+        assert figures(text, "holdfast_rejections_total")[*name, "throttle"] == 3
 
     def test_durations_are_cumulative_and_exact(self, service: Service, client: APIClient) -> None:
         calls = make.calls(calls=5, successes=5, latency={"78": 2, "79": 2, "157": 1})

@@ -206,8 +206,8 @@ class TestStates:
     def test_every_counter_reaches_its_column(self, service: Service) -> None:
         calls = make.calls(
             calls=1, successes=2, failures=3, timeouts=4, slow=5, cancelled=6, retries=7,
-            rejected={"open": 8, "forced": 9, "bulkhead": 10, "rate_limit": 11, "budget": 12,
-                      "degraded": 13},
+            rejected={"open": 8, "forced": 9, "bulkhead": 10, "rate_limit": 11, "throttle": 20,
+                      "budget": 12, "degraded": 13},
             recoveries={"attempted": 14, "succeeded": 15},
             fallbacks={"value": 16, "function": 17, "cached": 18, "queue": 19},
         )  # fmt: skip
@@ -215,7 +215,7 @@ class TestStates:
 
         names = rules.COUNTERS[:-2]
         assert Window.objects.values_list(*names).get() == (
-            *(1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 7, 14, 15, 16, 17, 18, 19),
+            *(1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 20, 12, 13, 7, 14, 15, 16, 17, 18, 19),
         )
 
 
