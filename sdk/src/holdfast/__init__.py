@@ -17,6 +17,7 @@ from holdfast.errors import (
     RateLimited,
     ReadOnly,
     Rejected,
+    Throttled,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "RateLimited",
     "ReadOnly",
     "Rejected",
+    "Throttled",
     "__version__",
     "deadline",
 ]

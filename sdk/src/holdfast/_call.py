@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from holdfast._breaker import Outcome as BreakerOutcome
 from holdfast._breaker_rules import Ticket
 from holdfast._bulkhead import Bulkhead
-from holdfast._classify import Rules, classify, is_timeout
+from holdfast._classify import classify, is_timeout
 from holdfast._dependency import Dependency
 from holdfast._events import log
-from holdfast._failed import FailedCall, Serialize, is_exhausted, reason_of
+from holdfast._failed import FailedCall, is_exhausted, reason_of
 from holdfast._fallback import Link, NoAnswer, Request, causes_of
+from holdfast._options import Options
 from holdfast._plan import Plan
 from holdfast._rate_limit import Turn
 from holdfast._recovery import RecoveryRule
 from holdfast._remedies import take_note
-from holdfast._retry import Attempts, Repeat, StopReason, is_repeatable
+from holdfast._retry import Attempts, StopReason, is_repeatable
 from holdfast._scope import Scope, active, running
 from holdfast._stats import Stats
+from holdfast._throttle import Bucket
 from holdfast.errors import (
     BulkheadFull,
     CallTimeout,
@@ -30,37 +31,8 @@ from holdfast.errors import (
     Degraded,
     RateLimited,
     Rejected,
+    Throttled,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the guard's author said, beside the policy.
-
-    Attributes:
-        fallback: The function named "function" in the chain.
-        rules: The author's own classes of errors, asked first.
-        repeat: "policy" (`retry.idempotent` decides whether the call may be made again), "unsent"
-            (only if the error proves nothing was sent) or "never". It can only be stricter.
-        dead_letter: Handler of the letters that calls become; none if empty.
-        serialize, idempotency_key: Make body and key of a letter from the arguments.
-        is_bare: Whether a rejection is the end of the call, for all the author said.
-    """
-
-    fallback: Callable[..., Any] | None = None
-    rules: Rules = ()
-    repeat: Repeat = "policy"
-    dead_letter: str = ""
-    serialize: Serialize | None = None
-    idempotency_key: Callable[..., str] | None = None
-
-    is_bare: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "is_bare", self.fallback is None and not self.dead_letter)
-
-
-NO_OPTIONS = Options()
 
 
 class Call:
@@ -82,6 +54,7 @@ class Call:
         "request",
         "rescue",
         "rescued",
+        "sent",
         "source",
         "stats",
         "stop",
@@ -99,6 +72,7 @@ class Call:
         self.stats: Stats = dependency.stats  # that counted the attempt under way as begun
         self.turn: Turn | None = None  # taken, and not yet used
         self.had_turn = False  # used one
+        self.sent: Bucket | None = None  # as the throttle counts it
         self.limit: float | None = None
         self.rescue: RecoveryRule | None = None  # grants attempts beyond those of the retry
         self.rescued = 0
@@ -138,30 +112,37 @@ class Call:
         """Pass the gates that cost nothing.
 
         Raises:
-            DeadlineExceeded, Degraded, CircuitOpen: the attempt must not be made.
+            DeadlineExceeded, Degraded, CircuitOpen, Throttled: the attempt must not be made.
         """
         self.made += 1
         self.is_left_behind = False
         dependency = self.dependency
         now = dependency.shared.clock.monotonic()
         if self.deadline_at is not None and now >= self.deadline_at:
-            dependency.stats.count("timeouts")
-            raise DeadlineExceeded(dependency.name, seconds=self.plan.timeout.total_seconds)
+            limit = self.plan.timeout.total_seconds
+            self._refuse("timeouts", DeadlineExceeded(dependency.name, seconds=limit))
         if dependency.degrading:
             flag = dependency.engaged_flag(now)
             if flag is not None:
-                self._reject(
-                    Degraded(dependency.name, flag=flag.key, flag_reason=flag.entry["reason"])
-                )
+                reason = flag.entry["reason"]
+                self.reject(Degraded(dependency.name, flag=flag.key, flag_reason=reason))
         refusal = dependency.breaker.peek(now)
         if refusal is not None:
-            self._reject(refusal)
+            self.reject(refusal)
+        if self.plan.throttles:
+            share = dependency.throttle.refuses(now, dependency.shared.rand)
+            if share is not None:
+                self.reject(Throttled(dependency.name, share=share))
 
     def remaining(self) -> float | None:
         """Seconds until the call's deadline; None if it has none."""
         if self.deadline_at is None:
             return None
         return self.deadline_at - self.dependency.shared.clock.monotonic()
+
+    def patience(self) -> float | None:
+        """Seconds it may wait at a gate, whatever that allows; None for no limit of its own."""
+        return self.remaining()
 
     def take_turn(self) -> float:
         """Take a turn of the rate limit; returns the seconds until it comes.
@@ -174,11 +155,9 @@ class Call:
             return 0.0
         now = dependency.shared.clock.monotonic()
         try:
-            self.turn = dependency.rate_limiter.take(rules, now, self.remaining())
+            self.turn = dependency.rate_limiter.take(rules, now, self.patience())
         except RateLimited as error:
-            data = {"retry_after": error.retry_after}
-            dependency.shared.events.emit_sampled("rate_limit.rejected", dependency.name, data)
-            self._reject(error)
+            self.reject(error)
         return self.turn.wait
 
     def took_place(self) -> None:
@@ -194,12 +173,12 @@ class Call:
             place, self.place = self.place, None
             place.release()
 
-    def refused_place(self, error: BulkheadFull) -> NoReturn:
-        """Count a full bulkhead and raise it."""
-        self.dependency.shared.events.emit_sampled(
-            "bulkhead.rejected", self.dependency.name, {"cause": error.cause}
-        )
-        self._reject(error)
+    def reject(self, error: Rejected) -> NoReturn:
+        """Count what a gate refused, and raise it."""
+        name = _REJECTED[error.reason]
+        if isinstance(error, CircuitOpen) and error.forced:
+            name = "forced"
+        self._refuse(f"rejected.{name}", error)
 
     def admit(self) -> Ticket:
         """The breaker's ticket, and how long the attempt may take.
@@ -211,7 +190,9 @@ class Call:
         now = dependency.shared.clock.monotonic()
         admitted = dependency.breaker.admit(now)
         if isinstance(admitted, CircuitOpen):
-            self._reject(admitted)
+            self.reject(admitted)
+        if self.plan.throttles:
+            self.sent = dependency.throttle.sent(now)
         if self.turn is not None:
             self.turn, self.had_turn = None, True
         self.limit = self._attempt_limit(now)
@@ -272,7 +253,7 @@ class Call:
     def succeeded(self, value: Any) -> None:
         """The call has a result: refill the budget, remember the result if a fallback wants it."""
         dependency = self.dependency
-        if self.plan.retry is not None:
+        if self.plan.budget is not None:
             dependency.budget.succeeded()
         if self.made > 1:
             dependency.stats.count("recoveries.succeeded")
@@ -344,7 +325,7 @@ class Call:
     def open_scope(self) -> Scope | None:
         """What the function inside may know of this attempt; None if there is nothing to know."""
         outer = active()
-        is_retry = self.made > 1 or (outer is not None and outer.is_retry)
+        is_retry = self._is_repeated() or (outer is not None and outer.is_retry)
         if self.limit is None and not is_retry:
             return None
         monotonic = self.dependency.shared.clock.monotonic
@@ -408,11 +389,16 @@ class Call:
         left = max(0.0, self.deadline_at - now)
         return left if own is None else min(own, left)
 
-    def _reject(self, error: Rejected) -> NoReturn:
-        name = _REJECTED[error.reason]
-        if isinstance(error, CircuitOpen) and error.forced:
-            name = "forced"
-        self.dependency.stats.count(f"rejected.{name}")
+    def _is_repeated(self) -> bool:
+        return self.made > 1
+
+    def _refuse(self, counter: str, error: Exception) -> NoReturn:
+        """Count why the attempt is not made, tell of it, and raise the error."""
+        self.dependency.stats.count(counter)
+        kind, said = _TOLD.get(type(error), ("", ""))
+        if kind:
+            data = {said: getattr(error, said)}
+            self.dependency.shared.events.emit_sampled(kind, self.dependency.name, data)
         raise error
 
     def _settle(
@@ -430,6 +416,9 @@ class Call:
         if 0 < slow < elapsed:
             names = (*names, "slow")
         self.stats.ended(elapsed, names)
+        if self.sent is not None:
+            sent, self.sent = self.sent, None
+            self.dependency.throttle.ended(sent, _was_accepted(outcome, klass))
         self.dependency.breaker.settle(ticket, outcome, now, klass=klass, failure=failure)
 
     def _next_wait(self, error: Exception, klass: str) -> float | StopReason:
@@ -492,8 +481,23 @@ _REJECTED = {
     "open": "open",
     "bulkhead_full": "bulkhead",
     "rate_limited": "rate_limit",
+    "throttled": "throttle",
     "degraded": "degraded",
 }
+
+_TOLD: Mapping[type[Exception], tuple[str, str]] = {
+    RateLimited: ("rate_limit.rejected", "retry_after"),
+    BulkheadFull: ("bulkhead.rejected", "cause"),
+    Throttled: ("throttle.rejected", "share"),
+}
+"""The event that tells of a refusal, and what it says: a member of the error."""
+
+
+def _was_accepted(outcome: BreakerOutcome, klass: str | None) -> bool | None:
+    """Whether the dependency took a call on; None if nobody knows. An answer means it did."""
+    if klass == "permanent":
+        return True
+    return None if outcome == "neutral" else outcome == "success"
 
 
 def add_note(error: Exception, text: str) -> None:

@@ -22,11 +22,13 @@ from holdfast._events import Events
 from holdfast._failed import Sink
 from holdfast._fallback import Fallbacks
 from holdfast._flags import Flag, Lease, lease_of
+from holdfast._hedge_delay import Durations
 from holdfast._plan import Plan
 from holdfast._rate_limit import RateLimiter
 from holdfast._recovery import Recovery, RecoveryRules, in_background
 from holdfast._retry import Budget
 from holdfast._stats import Snapshot, Stats, share
+from holdfast._throttle import Throttle
 from holdfast._timeout import Threads
 from holdfast._watch import Watches
 from holdfast.clock import Clock
@@ -88,10 +90,9 @@ class Dependency:
         )
         self.rate_limiter = RateLimiter(name, plan.rate_limit)
         self.bulkhead = Bulkhead(name, _places_of(plan))
-        retry = plan.retry
-        self.budget = Budget(
-            retry.budget_tokens if retry else 0.0, retry.budget_refill if retry else 0.0
-        )
+        self.budget = Budget(*(plan.budget or (0.0, 0.0)))
+        self.durations = Durations()
+        self.throttle = Throttle()
         self._collected: Snapshot | None = None
         self._override_entry: Mapping[str, Any] | None = None
         self._override_lease = Lease(None)
@@ -118,8 +119,8 @@ class Dependency:
             self.rate_limiter.configure(plan.rate_limit, self.shared.clock.monotonic())
         if plan.bulkhead != old.bulkhead:
             self.bulkhead.configure(_places_of(plan))
-        if plan.retry is not None and plan.retry != old.retry:
-            self.budget.configure(plan.retry.budget_tokens, plan.retry.budget_refill)
+        if plan.budget is not None and plan.budget != old.budget:
+            self.budget.configure(*plan.budget)
         if plan.recovery != old.recovery:
             self._follow_recovery(plan.recovery)
         self.detour = True  # until the signpost of the new plan stands
@@ -186,6 +187,7 @@ class Dependency:
             "waiting": self.bulkhead.waiting,
             "probes_lost": self.breaker.probes_lost,
             "budget_tokens": self.budget.tokens,
+            "throttle": self.throttle.figures(now),
             "window": self.breaker.counts(now),
             "breaker": self.breaker_state(),
         }
@@ -214,10 +216,12 @@ class Dependency:
         self.budget.reset_after_fork()
         self.fallbacks.reset_after_fork()
         self.recovery.reset_after_fork()
+        self.durations.reset_after_fork()
         self.stats.reset_after_fork()
         self.bulkhead = Bulkhead(self.name, self.bulkhead.rules)
         self.fallbacks = self.fallbacks.successor()
         self.stats = Stats()
+        self.throttle = Throttle()
         self._collected = None
 
     def _signpost(self) -> None:

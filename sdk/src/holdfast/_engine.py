@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar
 
 from holdfast import spec
-from holdfast._call import NO_OPTIONS, Options
 from holdfast._dependency import Dependency, Shared
 from holdfast._document import Document, Received
 from holdfast._events import Events, Listener, log
@@ -30,6 +29,7 @@ from holdfast._guard import (
     options_of,
 )
 from holdfast._lane import run, run_async, turned_away
+from holdfast._options import NO_OPTIONS, Options
 from holdfast._outcome import Outcome
 from holdfast._plan import Plan, Policy, compile_plan
 from holdfast._recovery import in_background

@@ -18,6 +18,8 @@ def explain(engine: Engine, dependency: Dependency) -> dict[str, Any]:
     and as `origin` "server", "snapshot" (the disk; not yet confirmed) or "local defaults" (none).
     For each setting: `source` is "policy", "local" (environment variables, until a policy arrives)
     or "default". `acts` is false for settings that are kept and do nothing in this version.
+    `hedge` says when second copies are sent of calls of async functions, the only ones there are
+    any of: None if never, `after_seconds` None while too few calls were observed.
     """
     now = engine.clock.monotonic()
     policy = dependency.plan.policy
@@ -40,6 +42,7 @@ def explain(engine: Engine, dependency: Dependency) -> dict[str, Any]:
         "age_seconds": now - engine.received.monotonic if engine.received else None,
         "stale": dependency.shared.stale,
         "settings": settings,
+        "hedge": _hedge(dependency),
         "breaker": dependency.breaker_state(),
         "override": _override(dependency, now),
         "flags": [flag.key for flag in dependency.degrading],
@@ -51,6 +54,13 @@ def _origin(engine: Engine) -> str:
     if engine.received is None:
         return "local defaults"
     return "snapshot" if engine.received.is_from_disk else "server"
+
+
+def _hedge(dependency: Dependency) -> dict[str, Any] | None:
+    rules = dependency.plan.hedge
+    if rules is None:
+        return None
+    return {"functions": "async", "after_seconds": rules.delay(dependency.durations)}
 
 
 def _override(dependency: Dependency, now: float) -> dict[str, Any] | None:

@@ -82,10 +82,13 @@ class NoAnswer(Exception):
 def causes_of(error: Exception, klass: str) -> frozenset[str]:
     """Names under which `fallback.on` may list this error."""
     if isinstance(error, Rejected):
-        return frozenset({error.reason})
+        return frozenset({_CAUSES.get(error.reason, error.reason)})
     if isinstance(error, CallTimeout):
         return frozenset({"timeout"})
     return frozenset({klass, "timeout"}) if is_timeout(error) else frozenset({klass})
+
+
+_CAUSES = {"throttled": "rate_limited"}  # both say: not now, and not so much
 
 
 class Fallbacks:

@@ -7,10 +7,10 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from holdfast._call import Options
 from holdfast._classify import ErrorClass, Matcher
 from holdfast._dependency import Dependency
 from holdfast._lane import Calls, run, run_async, turned_away
+from holdfast._options import Options
 from holdfast._outcome import Outcome
 from holdfast.spec import ERROR_CLASSES
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from holdfast import _scope
 from holdfast._breaker_rules import Ticket
-from holdfast._call import Call, Options
+from holdfast._call import Call
 from holdfast._dependency import Dependency
 from holdfast._fallback import Request
+from holdfast._options import Options
 from holdfast._outcome import TurnedAway
 from holdfast._pipeline import (
     begin,

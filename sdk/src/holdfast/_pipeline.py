@@ -1,7 +1,7 @@
 """One guarded call the long way, from the outside in:
 
-fallback chain → total deadline → retry and its budget → per attempt: flag and breaker peek →
-rate limiter → bulkhead → breaker ticket → attempt timeout → the function.
+fallback chain → total deadline → retry and its budget → hedging → per copy: flag and breaker peek →
+throttle → rate limiter → bulkhead → breaker ticket → attempt timeout → the function.
 
 `Call` takes every decision; what ends in `_sync` and `_async` only waits and runs, each in its own
 way. The breaker's ticket is taken last, so that no later gate can lose a trial call, and the free
@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from holdfast._call import Call, add_note
 from holdfast._fallback import Link, NoAnswer
+from holdfast._hedge import attempt_hedged, may_hedge
 from holdfast._scope import Scope, current
 from holdfast._timeout import Job, run_limited
 from holdfast.errors import BulkheadFull, Misused
@@ -56,7 +57,10 @@ async def call_async(call: Call, failed: Exception | None = None) -> Any:
                     return await _answer_async(call, failed)
                 await call.dependency.shared.clock.sleep_async(wait)
             try:
-                value = await _attempt_async(call)
+                if call.plan.hedge is not None and may_hedge(call):
+                    value = await attempt_hedged(call, _attempt_async)
+                else:
+                    value = await _attempt_async(call)
             except Exception as error:  # noqa: BLE001 - judged, then raised
                 failed = error
             else:
@@ -72,9 +76,9 @@ def _attempt_sync(call: Call) -> Any:
         if call.plan.rate_limit is not None:
             _await_turn_sync(call)
         try:
-            call.dependency.bulkhead.acquire(call.remaining())
+            call.dependency.bulkhead.acquire(call.patience())
         except BulkheadFull as error:
-            call.refused_place(error)
+            call.reject(error)
         call.took_place()
         ticket = call.admit()
         try:
@@ -91,18 +95,20 @@ def _attempt_sync(call: Call) -> Any:
         call.leave_gates()
 
 
-async def _attempt_async(call: Call) -> Any:
+async def _attempt_async(call: Call, begun: Callable[[], None] | None = None) -> Any:
     call.open_gates()
     try:
         if call.plan.rate_limit is not None:
             await _await_turn_async(call)
         try:
-            await call.dependency.bulkhead.acquire_async(call.remaining())
+            await call.dependency.bulkhead.acquire_async(call.patience())
         except BulkheadFull as error:
-            call.refused_place(error)
+            call.reject(error)
         call.took_place()
         ticket = call.admit()
         try:
+            if begun is not None:
+                begun()
             value = await _run_async(call)
         except Exception as error:
             call.ended_badly(ticket, error)
@@ -191,7 +197,7 @@ def _run_on_thread(call: Call, work: Callable[[], Any], limit: float) -> Any:
     try:
         threads.start(call.dependency.name, job)
     except BulkheadFull as error:
-        call.refused_place(error)
+        call.reject(error)
     call.is_left_behind = True  # whatever keeps us from seeing its end, an interrupt too
     try:
         call.is_left_behind = not job.wait(limit)

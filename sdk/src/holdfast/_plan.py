@@ -1,7 +1,4 @@
-"""A dependency's policy, compiled: what is in force, without any state of calls.
-
-hedge and throttle are kept in `policy` and shown by `explain`, but do nothing in this version.
-"""
+"""A dependency's policy, compiled: what is in force, without any state of calls."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import Any
 from holdfast._breaker_rules import BreakerRules
 from holdfast._bulkhead import BulkheadRules
 from holdfast._fallback import FallbackRules
+from holdfast._hedge_delay import HedgeRules
 from holdfast._rate_limit import RateLimitRules
 from holdfast._recovery import RecoveryRules
 from holdfast._retry import RetryRules
@@ -32,6 +30,8 @@ COMPILED = (
     "fallback",
     "recovery",
     "dead_letter",
+    "hedge",
+    "throttle",
 )
 
 
@@ -65,7 +65,10 @@ class Plan:
     Attributes:
         policy: What is set, pattern → setting → value.
         effective: What is in force, defaults filled in, of the patterns that are compiled.
-        retry, bulkhead, rate_limit: None if switched off.
+        retry, bulkhead, rate_limit, hedge: None if switched off.
+        budget: Size of the budget that retries and second copies share, and what a success gives
+            back; None if there are neither.
+        throttles: Whether a share of the calls may be refused.
         places: How many calls may run at once.
         limit: Seconds an attempt may take; 0 for no limit.
         patience: Seconds from which an attempt is slow or late, so that it needs a second look.
@@ -85,6 +88,9 @@ class Plan:
     fallback: FallbackRules
     recovery: RecoveryRules
     dead_letter: DeadLetterRules
+    hedge: HedgeRules | None
+    budget: tuple[float, float] | None
+    throttles: bool
     places: int
     limit: float
     patience: float
@@ -108,6 +114,9 @@ def compile_plan(policy: Policy, previous: Plan | None = None) -> Plan:
     rate_limit = RateLimitRules.of(effective["rate_limit"])
     fallback = FallbackRules.of(effective["fallback"], is_chain_set=is_chain_set)
     recovery = RecoveryRules.of(effective["recovery"])
+    of_retry = effective["retry"]
+    hedge = HedgeRules.of(effective["hedge"], is_idempotent=of_retry["idempotent"])
+    throttles = effective["throttle"]["enabled"]
     return Plan(
         policy=policy,
         effective=effective,
@@ -119,12 +128,19 @@ def compile_plan(policy: Policy, previous: Plan | None = None) -> Plan:
         fallback=fallback,
         recovery=recovery,
         dead_letter=_dead_letter(effective["dead_letter"]),
+        hedge=hedge,
+        budget=(of_retry["budget_tokens"], of_retry["budget_refill"]) if retry or hedge else None,
+        throttles=throttles,
         places=UNBOUNDED if bulkhead is None else bulkhead.max_concurrent,
         limit=timeout.attempt_seconds,
         patience=min(timeout.attempt_seconds or math.inf, breaker.slow_call_seconds or math.inf),
         caches=fallback.caches,
         is_plain=(
-            rate_limit is None and not timeout.total_seconds and timeout.enforce == "cooperative"
+            rate_limit is None
+            and hedge is None
+            and not throttles
+            and not timeout.total_seconds
+            and timeout.enforce == "cooperative"
         ),
         refuses_plainly=(
             not fallback.chain

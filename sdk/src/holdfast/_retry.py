@@ -178,6 +178,23 @@ class Budget:
             self.is_spent = True
             return self._tokens > self._size / 2
 
+    def take(self) -> bool:
+        """Pay for a second copy; False, and nothing paid, if that would leave half or less."""
+        if not self._size:
+            return True
+        with self._lock:
+            if self._tokens - 1 <= self._size / 2:
+                return False
+            self._tokens -= 1
+            self.is_spent = True
+            return True
+
+    def put_back(self) -> None:
+        """Give back what was paid for a second copy that was not sent."""
+        with self._lock:
+            self._tokens = min(self._size, self._tokens + 1)
+            self.is_spent = self._tokens < self._size
+
     def reset_after_fork(self) -> None:
         """A child starts with a lock of its own."""
         self._lock = threading.Lock()

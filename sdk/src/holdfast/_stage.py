@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from holdfast import deadline
-from holdfast._call import Options
 from holdfast._engine import Engine
+from holdfast._options import Options
 from holdfast._outcome import Outcome
 from holdfast.clock import Clock
 from holdfast.errors import CallTimeout

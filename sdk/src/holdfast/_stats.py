@@ -10,9 +10,10 @@ from typing import Any
 from holdfast import histogram
 
 COUNTS = ("calls", "successes", "failures", "timeouts", "slow", "cancelled")
-REJECTED = ("open", "forced", "bulkhead", "rate_limit", "budget", "degraded")
+REJECTED = ("open", "forced", "bulkhead", "rate_limit", "throttle", "budget", "degraded")
 FALLBACKS = ("value", "function", "cached", "queue")
 RECOVERIES = ("attempted", "succeeded")
+HEDGES = ("launched", "won", "refused")
 
 
 class Snapshot:
@@ -44,9 +45,10 @@ class Snapshot:
             "latency": histogram.encode(self.latency),
         }
 
-    def others(self) -> dict[str, int]:
-        """Counts that reports do not send: ignored, late, ..."""
-        return {key: n for key, n in self.counts.items() if key not in COUNTS and "." not in key}
+    def others(self) -> dict[str, Any]:
+        """Counts that reports do not send: of hedges, ignored, late, ..."""
+        plain = {key: n for key, n in self.counts.items() if key not in COUNTS and "." not in key}
+        return plain | {"hedges": {name: self.counts.get(f"hedges.{name}", 0) for name in HEDGES}}
 
 
 def share(part: int, whole: int) -> float | None:

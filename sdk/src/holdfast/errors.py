@@ -129,6 +129,25 @@ class RateLimited(Rejected):
         return "the rate limit is reached"
 
 
+class Throttled(Rejected):
+    """The dependency takes less than half of what it is sent, and this call was left out.
+
+    Attributes:
+        share: Of the calls that are left out for now, 0 to 0.9.
+    """
+
+    __slots__ = ("share",)
+    _fields = (*Rejected._fields, "share")
+    reason = "throttled"
+
+    def __init__(self, dependency: str, *, share: float, retry_after: float | None = None) -> None:
+        super().__init__(dependency, retry_after=retry_after)
+        self.share = share
+
+    def _why(self) -> str:
+        return f"{self.share:.0%} of the calls are left out, since too few are accepted"
+
+
 class Degraded(Rejected):
     """A fallback flag is engaged for the dependency, and no fallback could answer.
 

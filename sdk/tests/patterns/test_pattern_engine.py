@@ -376,7 +376,7 @@ class TestReports:
              "retries", "recoveries", "fallbacks", "latency", "breaker", "in_flight"]
         )  # fmt: skip
         assert sorted(reported["rejected"]) == sorted(
-            ["open", "forced", "bulkhead", "rate_limit", "budget", "degraded"]
+            ["open", "forced", "bulkhead", "rate_limit", "throttle", "budget", "degraded"]
         )
         assert reported["breaker"] == {
             "state": "closed",
@@ -571,7 +571,7 @@ class TestExplain:
             "acts": True,
         }
         assert why["settings"]["breaker.window_calls"]["source"] == "default"
-        assert why["settings"]["hedge.enabled"]["acts"] is False
+        assert why["hedge"] == {"functions": "async", "after_seconds": None}
         assert why["override"] == {
             "mode": "metrics_only",
             "reason": "looking",
@@ -579,15 +579,10 @@ class TestExplain:
         }
         assert (why["flags"], why["degraded"], why["revision"]) == (["simple"], True, 3)
 
-    def test_settings_that_do_not_act_yet_change_nothing(self) -> None:
-        hf = LocalHoldfast()
-        hf.set_policy(
-            "api",
-            throttle={"enabled": True},
-            hedge={"enabled": True},
-        )
+    def test_every_setting_acts(self) -> None:
+        settings = LocalHoldfast().explain("api")["settings"]
 
-        assert [hf.call("api", lambda: 1) for _ in range(50)] == [1] * 50
+        assert [path for path, setting in settings.items() if not setting["acts"]] == []
 
 
 class TestForks:
@@ -599,7 +594,8 @@ class TestForks:
         locks: list[Any] = [engine._lock, engine.events._lock, dependency.breaker._lock,
                  dependency.stats._lock, dependency.budget._lock, dependency.fallbacks._lock,
                  dependency.bulkhead._lock, dependency.rate_limiter._lock,
-                 dependency.recovery._lock]  # fmt: skip
+                 dependency.recovery._lock, dependency.throttle._lock,
+                 dependency.durations._lock]  # fmt: skip
         for lock in locks:  # as if another thread held every one of them in the moment of the fork
             threading.Thread(target=lock.acquire).start()
         dependency.bulkhead.used = 1

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from holdfast import CircuitOpen, DeadlineExceeded, Rejected
-from holdfast.errors import BulkheadFull, CallTimeout, Degraded, RateLimited, ReadOnly
+from holdfast.errors import BulkheadFull, CallTimeout, Degraded, RateLimited, ReadOnly, Throttled
 from holdfast.testing import LocalHoldfast
 
 HF = LocalHoldfast()
@@ -221,6 +221,7 @@ ERRORS = [
     CircuitOpen("api", forced=True),
     BulkheadFull("api", cause="queue_full", limit=3),
     RateLimited("api", retry_after=2),
+    Throttled("api", share=0.5),
     Degraded("api", flag="simple"),
     ReadOnly(flag="read-only", flag_reason="failing over"),
     Rejected("api"),
@@ -265,8 +266,8 @@ class TestErrors:
             gc.enable()
 
     def test_rejections_and_timeouts_are_told_apart(self) -> None:
-        assert {isinstance(error, Rejected) for error in ERRORS[:8]} == {True}
-        assert {isinstance(error, TimeoutError) for error in ERRORS[8:]} == {True}
+        assert {isinstance(error, Rejected) for error in ERRORS[:9]} == {True}
+        assert {isinstance(error, TimeoutError) for error in ERRORS[9:]} == {True}
         assert not issubclass(CallTimeout, Rejected)
 
 

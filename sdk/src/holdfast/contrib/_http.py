@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from holdfast import deadline
-from holdfast._call import Options
+from holdfast._options import Options
 from holdfast._outcome import Outcome
 from holdfast._retry import Repeat
 from holdfast.client import Holdfast

@@ -21,10 +21,10 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, StatusCode, TracerProvider
 
 from holdfast import __version__
-from holdfast._call import Options
 from holdfast._events import Event
 from holdfast._failed import Serialize
 from holdfast._guard import Errors, options_of
+from holdfast._options import Options
 from holdfast._outcome import Outcome
 from holdfast.client import Holdfast
 from holdfast.errors import Rejected

@@ -118,7 +118,7 @@ TIMEOUT = pattern(
 HEDGE = pattern(
     "hedge",
     "Hedging",
-    "Sends a second copy of a slow call. Kept and shown, not yet acted upon.",
+    "Sends a second copy of a slow call of an async function, and takes the first answer.",
     switch(
         "enabled", False,
         "Whether a slow call of an async function is sent a second time. Needs retry.idempotent, "

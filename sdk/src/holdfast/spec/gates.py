@@ -151,7 +151,7 @@ RATE_LIMIT = pattern(
 THROTTLE = pattern(
     "throttle",
     "Adaptive throttle",
-    "Drops calls by the share the dependency refuses. Kept and shown, not yet acted upon.",
+    "Refuses a share of the calls while the dependency accepts less than half of them.",
     switch(
         "enabled",
         False,

@@ -21,6 +21,8 @@ ACTIVE_PATTERNS = (
     "fallback",
     "recovery",
     "dead_letter",
+    "hedge",
+    "throttle",
 )
 """Patterns that act in this version; the others are kept and shown, and do nothing yet."""
 
