@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -315,3 +315,76 @@ def test_a_pool_of_one_connection_is_not_used_up_by_failures(hf: Any, bank: Bank
 
     with httpx.Client(transport=transport, timeout=httpx.Timeout(5, pool=0.5)) as client:
         assert [client.get(bank.url).status_code for _ in range(2)] == [200, 200]
+
+
+class Body(httpx.AsyncByteStream):
+    """A body that says which answer it is of, and whether somebody closed it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield f"copy {self.number}".encode()
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+class Copies(httpx.AsyncBaseTransport):
+    """Answers each request with the status a test puts into its place."""
+
+    def __init__(self) -> None:
+        self.sent: list[asyncio.Future[int]] = []
+        self.bodies: list[Body] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(asyncio.get_running_loop().create_future())
+        body = Body(len(self.sent))
+        status = await self.sent[-1]
+        self.bodies.append(body)
+        return httpx.Response(status, stream=body)
+
+    async def number(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.sent) < count:  # noqa: ASYNC110 - it counts what others begin
+                await asyncio.sleep(0.001)
+
+
+class TestHedging:
+    """Whoever answers second holds a connection, which must go back."""
+
+    @pytest.mark.parametrize(
+        ("statuses", "text"),
+        [
+            ({1: 200}, "copy 2"),
+            ({0: 200}, "copy 1"),
+            ({0: 200, 1: 200}, "copy 1"),
+            ({1: 200, 0: 200}, "copy 1"),
+            ({1: 503, 0: 200}, "copy 1"),
+            ({0: 503, 1: 200}, "copy 2"),
+            ({0: 503, 1: 503}, "copy 2"),
+            ({1: 503, 0: 503}, "copy 1"),
+            ({1: 503, 0: 404}, "copy 1"),
+        ],
+    )
+    async def test_every_answer_but_the_callers_is_closed(
+        self, hf: Any, statuses: dict[int, int], text: str
+    ) -> None:
+        hedge = {"enabled": True, "after_seconds": 0.001}
+        hf.set_policy("bank", hedge=hedge, retry={"enabled": False})
+        copies = Copies()
+        transport = AsyncGuardedTransport(hf, "bank", transport=copies)
+
+        async with httpx.AsyncClient(transport=transport) as client:
+            asking = asyncio.create_task(client.get("http://bank.example/"))
+            await copies.number(2)
+            for number, status in statuses.items():
+                copies.sent[number].set_result(status)
+                if status != 200:
+                    await asyncio.sleep(0.002)
+            answer = await asking
+
+        assert answer.text == text
+        assert all(body.is_closed for body in copies.bodies)
+        assert len(copies.sent) == 2

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -73,18 +73,17 @@ class GuardedTransport(httpx.BaseTransport):
         if name is None:
             return self._transport.handle_request(request)
         options = _options(request, self._fallback)
-        with span_of(self._client, name) as span:
-            exchange = _Exchange(request, span)
+        with _Exchange(request) as exchange:
+            with span_of(self._client, name) as span:
 
-            def send(request: httpx.Request) -> httpx.Response:
-                if exchange.failed is not None:
-                    exchange.failed.close()
-                return exchange.judged(self._transport.handle_request(exchange.limited()))
+                def send(request: httpx.Request) -> httpx.Response:
+                    for failed in exchange.failures():
+                        failed.close()
+                    answer = self._transport.handle_request(exchange.limited(span))
+                    return exchange.judged(answer)
 
-            outcome = span.tell(self._client._engine.try_with(name, send, options, request))
-        if exchange.failed is not None and not exchange.is_answer(outcome):
-            exchange.failed.close()
-        return exchange.answer(outcome)
+                outcome = span.tell(self._client._engine.try_with(name, send, options, request))
+            return exchange.answer(outcome)
 
     def close(self) -> None:
         """Close the transport underneath."""
@@ -115,20 +114,18 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
         if name is None:
             return await self._transport.handle_async_request(request)
         options = _options(request, self._fallback)
-        with span_of(self._client, name) as span:
-            exchange = _Exchange(request, span)
+        async with _Exchange(request) as exchange:
+            with span_of(self._client, name) as span:
 
-            async def send(request: httpx.Request) -> httpx.Response:
-                if exchange.failed is not None:
-                    await exchange.failed.aclose()
-                answer = await self._transport.handle_async_request(exchange.limited())
-                return exchange.judged(answer)
+                async def send(request: httpx.Request) -> httpx.Response:
+                    for failed in exchange.failures():
+                        await failed.aclose()
+                    answer = await self._transport.handle_async_request(exchange.limited(span))
+                    return exchange.judged(answer)
 
-            call = self._client._engine.try_with_async(name, send, options, request)
-            outcome = span.tell(await call)
-        if exchange.failed is not None and not exchange.is_answer(outcome):
-            await exchange.failed.aclose()
-        return exchange.answer(outcome)
+                call = self._client._engine.try_with_async(name, send, options, request)
+                outcome = span.tell(await call)
+            return exchange.answer(outcome)
 
     async def aclose(self) -> None:
         """Close the transport underneath."""
@@ -136,20 +133,41 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
 
 
 class _Exchange:
-    """One request through all its attempts; `failed` is the last answer that was a failure."""
+    """One request through all its attempts, two copies of one at a time if it is hedged.
 
-    def __init__(self, request: httpx.Request, span: CallSpan) -> None:
-        self.failed: httpx.Response | None = None
-        self._error: httpx.HTTPStatusError | None = None
+    At its end all the answers it got are closed, but the one the caller gets.
+    """
+
+    def __init__(self, request: httpx.Request) -> None:
         self._request = request
-        self._span = span
+        self._failed: list[httpx.Response] = []
+        self._good: list[httpx.Response] = []
+        self._kept: httpx.Response | None = None
 
-    def limited(self) -> httpx.Request:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for response in self._left():
+            response.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for response in self._left():
+            await response.aclose()
+
+    def failures(self) -> list[httpx.Response]:
+        """Answers that were failures, for whoever tries again to close them first."""
+        taken, self._failed = self._failed, []
+        return taken
+
+    def limited(self, span: CallSpan) -> httpx.Request:
         """The request, held to what is left of the guarded call, with the span's context."""
-        self.failed = self._error = None
         asked = self._request.extensions.get("timeout", {})
         headers = self._request.headers.copy()
-        headers.update(self._span.headers())
+        headers.update(span.headers())
         limits = {name: within_deadline(asked.get(name)) for name in _PHASES}
         return httpx.Request(
             self._request.method,
@@ -162,25 +180,27 @@ class _Exchange:
     def judged(self, response: httpx.Response) -> httpx.Response:
         """The answer; raises httpx.HTTPStatusError if it is an error, for the policy to judge."""
         if response.status_code < FIRST_ERROR:
+            self._good.append(response)
             return response
-        self.failed = response
+        self._failed.append(response)
         text = f"answered {response.status_code}"
-        self._error = httpx.HTTPStatusError(text, request=self._request, response=response)
-        raise self._error
-
-    def is_answer(self, outcome: Outcome[Any]) -> bool:
-        """Whether what failed is what the caller gets."""
-        return self._error is not None and outcome.error is self._error
+        raise httpx.HTTPStatusError(text, request=self._request, response=response)
 
     def answer(self, outcome: Outcome[Any]) -> httpx.Response:
         """What the caller gets; raises what there is instead of an answer."""
-        if self.is_answer(outcome) and self.failed is not None:
-            return self.failed
+        error = outcome.error
+        if isinstance(error, httpx.HTTPStatusError) and error.response in self._failed:
+            self._kept = error.response
+            return self._kept
         value = outcome.unwrap()
         if isinstance(value, httpx.Response):
+            self._kept = value
             return value
         headers = {FALLBACK_HEADER: outcome.source, "Content-Type": "application/json"}
         return httpx.Response(200, headers=headers, content=json.dumps(value).encode())
+
+    def _left(self) -> list[httpx.Response]:
+        return [each for each in (*self._failed, *self._good) if each is not self._kept]
 
 
 _PHASES = ("connect", "read", "write", "pool")
