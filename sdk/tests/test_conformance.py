@@ -17,9 +17,11 @@ from holdfast._breaker import Breaker
 from holdfast._breaker_rules import BreakerRules, Override, Ticket
 from holdfast._document import Document, Received, parse
 from holdfast._flags import Flags
+from holdfast._hedge_delay import Durations, HedgeRules
 from holdfast._letter import OMITTED, Capture, Limits, encode
 from holdfast._rate_limit import RateLimiter, RateLimitRules, Turn
 from holdfast._retry import Attempts, Budget, RetryRules, StopReason
+from holdfast._throttle import Bucket, Throttle
 from holdfast.errors import BadDocument, CircuitOpen, RateLimited
 
 FOLDER = Path(__file__).parents[1] / "conformance"
@@ -41,7 +43,7 @@ def test_every_file_is_run() -> None:
 
     assert files == {
         "settings", "effective", "documents", "breaker", "retry", "rate_limit", "flags", "merges",
-        "histogram", "dead_letters",
+        "histogram", "dead_letters", "throttle", "hedge",
     }  # fmt: skip
 
 
@@ -232,6 +234,35 @@ def test_rate_limit_scripts(case: Case) -> None:
     for step in case["steps"]:
         doing: Callable[[Case], None] = getattr(script, f"do_{step['do']}")
         doing(step)
+
+
+@cases("throttle")
+def test_throttle_scripts(case: Case) -> None:
+    throttle = Throttle()
+    under_way: dict[str, list[Bucket]] = {}
+    for step in case["steps"]:
+        if step["do"] == "send":
+            sent = [throttle.sent(step["at"]) for _ in range(step.get("count", 1))]
+            under_way[step["call"]] = sent
+        elif step["do"] == "end":
+            for bucket in under_way.pop(step["call"]):
+                throttle.ended(bucket, step["accepted"])
+        else:
+            assert throttle.figures(step["at"])["share"] == pytest.approx(step["share"]), step
+
+
+@cases("hedge")
+def test_waits_for_second_copies(case: Case) -> None:
+    values, problems = spec.clean_pattern("hedge", case["settings"])
+    assert not problems
+    settings = spec.effective_pattern({"hedge": values}, "hedge")
+    rules = HedgeRules.of(settings, is_idempotent=case.get("idempotent", True))
+    durations = Durations()
+    for seconds, times in case["took"]:
+        for _ in range(times):
+            durations.add(seconds)
+
+    assert (None if rules is None else rules.delay(durations)) == case["delay"]
 
 
 @cases("flags", having="bucket")
