@@ -1,6 +1,7 @@
 """The outermost application: lifespan, streams, reports, sockets, and Django for the rest."""
 
 import asyncio
+import itertools
 import os
 import re
 import uuid
@@ -33,6 +34,8 @@ from apps.telemetry.gate import ReportsGate  # noqa: E402
 from controlplane.celery import app as celery_app  # noqa: E402
 from controlplane.embedded import EmbeddedCelery  # noqa: E402
 
+_BOOT = uuid.uuid4().hex[:12].encode()  # ids of this process begin with it
+_numbers = itertools.count(1)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -61,11 +64,11 @@ class Application:
         if scope["type"] == "websocket":
             with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
                 await websockets(scope, receive, send)
+        elif POLICY_PATH.match(scope["path"]):
+            await self.policies(scope, receive, send)
         elif STREAM_PATH.match(scope["path"]):
             with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
                 await self.streams(scope, receive, send)
-        elif POLICY_PATH.match(scope["path"]):
-            await self.policies(scope, receive, send)
         elif REPORTS_PATH.match(scope["path"]):
             await self.reports(scope, receive, send)
         elif CLAIMS_PATH.match(scope["path"]):
@@ -123,8 +126,11 @@ def with_request_id(headers: Headers) -> tuple[bytes, Headers]:
     Logs, audit entries, tasks and sockets of the request carry it, so nothing else may be in it.
     """
     given = [value for name, value in headers if name == b"x-request-id"]
-    own = uuid.uuid4().hex.encode()
-    keep = given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else own
+    if not given:
+        keep = b"%s%08x" % (_BOOT, next(_numbers))
+        return keep, [*headers, (b"x-request-id", keep)]
+    is_good = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
+    keep = given[0] if is_good else b"%s%08x" % (_BOOT, next(_numbers))
     rest = [(name, value) for name, value in headers if name != b"x-request-id"]
     return keep, [*rest, (b"x-request-id", keep)]
 
@@ -137,8 +143,10 @@ def completed(send: Any, request_id: bytes) -> Any:
 
     async def complete(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
-            if not any(name.lower() == b"date" for name, _value in headers):
+            given = message.get("headers", ())
+            headers = [*given, (b"x-request-id", request_id)]
+            is_dated = any(name == b"date" or name.lower() == b"date" for name, _value in given)
+            if not is_dated:
                 headers.append((b"date", formatdate(usegmt=True).encode()))
             message = {**message, "headers": headers}
         await send(message)

@@ -1,10 +1,10 @@
 """The one answer to "what should this service do?", for every door that is asked it."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import format_datetime
+from email.utils import formatdate
+from functools import lru_cache
 
 import msgspec
 import structlog
@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from apps.accounts.rules import is_secret, split_token
 from apps.core import problems
 from apps.delivery.rules import Document
-from apps.delivery.snapshot import Key, Place, Snapshot
+from apps.delivery.snapshot import Key, Pace, Place, Snapshot
 from apps.fleet.models import SLUG
 
 log = structlog.get_logger(__name__)
@@ -67,13 +67,13 @@ def answer(asked: Asked, snapshot: Snapshot | None) -> Answer:
     admitted = bad_wait() if wait_of(asked) is None else admit(asked, snapshot)
     if not isinstance(admitted, Admitted):
         return without_body(admitted) if asked.method == "HEAD" else admitted
-    headers = _hints(asked, admitted.snapshot) | {"ETag": admitted.document.etag}
-    if _is_known(asked.if_none_match, admitted.document.etag):
-        return 304, headers, b""
-    body, encoding = _body(admitted.document, asked.accept_encoding)
-    headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))} | encoding
-    found = (200, headers, body)
-    return without_body(found) if asked.method == "HEAD" else found
+    document, snapshot = admitted.document, admitted.snapshot
+    age, now = int(asked.monotonic - snapshot.reached_at), int(asked.now.timestamp())
+    if _is_known(asked.if_none_match, document.etag):
+        return 304, _headers(document.etag, snapshot.pace, now, age, None, ""), b""
+    body, coding = _body(document, asked.accept_encoding)
+    headers = _headers(document.etag, snapshot.pace, now, age, len(body), coding)
+    return 200, headers, b"" if asked.method == "HEAD" else body
 
 
 def wait_of(asked: Asked) -> float | None:
@@ -174,35 +174,51 @@ def _is_visible(asked: Asked, key: Key, place: Place) -> bool:
     return SLUG.fullmatch(asked.service) is not None
 
 
-def _hints(asked: Asked, snapshot: Snapshot) -> dict[str, str]:
+@lru_cache(maxsize=1_024)  # of the clients that ask for one document within one second
+def _headers(
+    etag: str, pace: Pace, now: int, age: int, length: int | None, coding: str
+) -> dict[str, str]:
+    """Headers of a document of `length` bytes, None for 304; `age` is the database's, in seconds.
+
+    For reading only: everybody gets the same.
+    """
     headers = {
-        "Holdfast-Poll-Seconds": f"{snapshot.pace.poll_seconds:g}",
-        "Holdfast-Report-Seconds": f"{snapshot.pace.report_seconds:g}",
-        "Holdfast-Jitter": f"{snapshot.pace.jitter:g}",
-        "Date": format_datetime(asked.now, usegmt=True),
+        "Date": formatdate(now, usegmt=True),
+        "Holdfast-Poll-Seconds": f"{pace.poll_seconds:g}",
+        "Holdfast-Report-Seconds": f"{pace.report_seconds:g}",
+        "Holdfast-Jitter": f"{pace.jitter:g}",
         "Cache-Control": "private, no-cache",
         "Vary": "Authorization, Accept-Encoding",
+        "ETag": etag,
     }
-    if (age := asked.monotonic - snapshot.reached_at) > STALE_AFTER:
-        headers["Policy-Stale"] = f"{age:.0f}"
+    if age >= STALE_AFTER:
+        headers["Policy-Stale"] = f"{age}"
+    if length is not None:
+        headers |= {"Content-Type": "application/json", "Content-Length": str(length)}
+    if coding:
+        headers["Content-Encoding"] = coding
     return headers
 
 
 def _is_known(if_none_match: str, etag: str) -> bool:
     """Whether the client says it has this; weak comparison, as RFC 9110 13.1.2 asks."""
+    if if_none_match == etag:
+        return True
     return if_none_match.strip() == "*" or etag in _ETAGS.findall(if_none_match)
 
 
-def _body(document: Document, accept_encoding: str) -> tuple[bytes, dict[str, str]]:
-    if document.compressed is not None and _takes_gzip(accept_encoding.lower().split(",")):
-        return document.compressed, {"Content-Encoding": "gzip"}
-    return document.body, {}
+def _body(document: Document, accept_encoding: str) -> tuple[bytes, str]:
+    """What is sent of a document, and its content coding."""
+    if accept_encoding and document.compressed is not None and _takes_gzip(accept_encoding):
+        return document.compressed, "gzip"
+    return document.body, ""
 
 
-def _takes_gzip(offers: Iterable[str]) -> bool:
+@lru_cache(maxsize=256)
+def _takes_gzip(accept_encoding: str) -> bool:
     """RFC 9110 12.5.3: named, or covered by `*`, and not with q=0; naming it settles it."""
     accepted = {}
-    for offer in offers:
+    for offer in accept_encoding.lower().split(","):
         coding, _semicolon, parameters = offer.partition(";")
         weight = _WEIGHT.fullmatch(parameters)
         accepted[coding.strip()] = weight is None or float(weight.group(1)) > 0

@@ -5,6 +5,7 @@ What Django's middlewares would do on the way, they do themselves.
 
 import asyncio
 import time
+from functools import lru_cache
 from urllib.parse import parse_qs
 
 from django.conf import settings
@@ -48,8 +49,13 @@ def asked_of(scope: Scope, headers: dict[str, str], service: str) -> Asked:
 
 def is_allowed_host(host: str) -> bool:
     """Django's check of the Host header."""
+    return _is_among(host, tuple(settings.ALLOWED_HOSTS))
+
+
+@lru_cache(maxsize=256)
+def _is_among(host: str, allowed: tuple[str, ...]) -> bool:
     domain, _port = split_domain_port(host)
-    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+    return bool(domain) and validate_host(domain, allowed)
 
 
 async def snapshot_for(known: State, authorization: str) -> Snapshot | None:
@@ -70,6 +76,11 @@ def _look_up(known: State, authorization: str) -> Snapshot | None:
 async def reply(send: Send, answered: Answer) -> None:
     """Send an answer that is there as a whole."""
     status, headers, body = answered
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    raw = [_encoded(name, value) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
+
+
+@lru_cache(maxsize=1_024)
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode(), value.encode("latin-1")
