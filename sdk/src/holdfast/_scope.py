@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from holdfast._letter import Letter
 
+
+RETRY_HEADER = "Holdfast-Retry"
+"""Tells the other side that this is not the first attempt, so that it does not retry in turn."""
 
 is_asked_for = False
 """Whether anything in this process may ask how much time it has: then every guard says it.
@@ -58,3 +63,24 @@ def active() -> Scope | None:
     """The attempt that runs around us, if one does."""
     scope = current.get()
     return None if scope is None or scope.is_over else scope
+
+
+def is_retry() -> bool:
+    """Whether what runs now is part of an attempt that is not the first."""
+    scope = active()
+    return scope is not None and scope.is_retry
+
+
+@contextmanager
+def within_retry(is_one: bool) -> Iterator[None]:
+    """Run as part of another process's attempt; if that is a retry, guards inside do not retry."""
+    if not is_one:
+        yield
+        return
+    scope = Scope(None, time.monotonic, is_retry=True)
+    token = current.set(scope)
+    try:
+        yield
+    finally:
+        scope.is_over = True
+        current.reset(token)

@@ -89,6 +89,34 @@ def stats(hf: LocalHoldfast, name: str = "bank") -> dict[str, Any]:
     return hf.dependency(name).stats()
 
 
+class TestRetryHeader:
+    def test_only_a_retry_says_that_it_is_one(self, hf: Any, bank: Bank, ask: Any) -> None:
+        before = len(bank.headers)
+        bank.will_answer(503, 503)
+
+        ask(hf, bank.url)
+
+        marks = [headers.get("Holdfast-Retry") for headers in bank.headers[before:]]
+        assert marks == [None, "1", "1"]
+
+    def test_what_a_retried_call_asks_further_on_says_so_too(
+        self, hf: Any, bank: Bank, ask: Any
+    ) -> None:
+        before = len(bank.headers)
+        bank.will_answer(200, 200)
+        failures = iter([OSError("once")])
+
+        def outer() -> None:
+            ask(hf, bank.url)
+            for failure in failures:
+                raise failure
+
+        hf.call("outer", outer)
+
+        marks = [headers.get("Holdfast-Retry") for headers in bank.headers[before:]]
+        assert marks == [None, "1"]
+
+
 class TestFailures:
     def test_a_good_answer_is_a_success(self, hf: Any, bank: Bank, ask: Any) -> None:
         assert ask(hf, bank.url).text == "answer 1"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from holdfast._scope import RETRY_HEADER, within_retry
 from holdfast.client import Holdfast
 from holdfast.contrib._read_only import (
     CLIENT_LEFT,
@@ -69,7 +70,8 @@ class ReadOnlyMiddleware:
             await self._refuse(scope, answer)
             return
         try:
-            await self._app(scope, receive, answer.send)
+            with within_retry(any(name == _RETRY for name, _value in scope["headers"])):
+                await self._app(scope, receive, answer.send)
         except ReadOnly:  # from the router, or from the application's own check
             if answer.status:
                 raise  # half an answer is out already
@@ -85,6 +87,9 @@ class ReadOnlyMiddleware:
         ]
         await answer.send({"type": "http.response.start", "status": 503, "headers": headers})
         await answer.send({"type": "http.response.body", "body": body})
+
+
+_RETRY = RETRY_HEADER.lower().encode()
 
 
 class _Answer:

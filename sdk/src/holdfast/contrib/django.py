@@ -43,6 +43,7 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 
+from holdfast._scope import RETRY_HEADER, within_retry
 from holdfast.client import Holdfast
 from holdfast.contrib import _health
 from holdfast.contrib._read_only import (
@@ -109,7 +110,8 @@ class ReadOnlyMiddleware:
         try:
             response: Any = self._refusal(request)
             if response is None:
-                response = self._get_response(request)
+                with within_retry(RETRY_HEADER in request.headers):
+                    response = self._get_response(request)
         except BaseException:
             count.end(500)
             raise
@@ -120,7 +122,8 @@ class ReadOnlyMiddleware:
         try:
             response: Any = self._refusal(request)
             if response is None:
-                response = await self._get_response(request)  # type: ignore[misc]  # async stack
+                with within_retry(RETRY_HEADER in request.headers):
+                    response = await self._get_response(request)  # type: ignore[misc]  # async stack
         except asyncio.CancelledError:
             count.end(CLIENT_LEFT)
             raise

@@ -23,6 +23,7 @@ from typing import Any, Self
 import httpx
 
 from holdfast._outcome import Outcome
+from holdfast._scope import RETRY_HEADER, is_retry
 from holdfast.client import Holdfast
 from holdfast.contrib._http import (
     FALLBACK_HEADER,
@@ -168,6 +169,8 @@ class _Exchange:
         asked = self._request.extensions.get("timeout", {})
         headers = self._request.headers.copy()
         headers.update(span.headers())
+        if is_retry():
+            headers[RETRY_HEADER] = "1"
         limits = {name: within_deadline(asked.get(name)) for name in _PHASES}
         return httpx.Request(
             self._request.method,

@@ -19,6 +19,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from holdfast._outcome import Outcome
+from holdfast._scope import RETRY_HEADER, is_retry
 from holdfast.client import Holdfast
 from holdfast.contrib._http import (
     FALLBACK_HEADER,
@@ -92,6 +93,8 @@ class GuardedAdapter(HTTPAdapter):
             def attempt(request: requests.PreparedRequest) -> requests.Response:
                 exchange.begin()
                 request.headers.update(span.headers())
+                if is_retry():
+                    request.headers[RETRY_HEADER] = "1"
                 return exchange.judged(send(request, timeout=_limited(timeout), **more))
 
             outcome = span.tell(self._client._engine.try_with(name, attempt, options, request))

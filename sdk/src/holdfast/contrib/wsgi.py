@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from holdfast._scope import RETRY_HEADER, within_retry
 from holdfast.client import Holdfast
 from holdfast.contrib._read_only import CONTENT_TYPE, Exempt, is_stopped, problem, retry_after
 from holdfast.errors import ReadOnly
@@ -45,13 +46,17 @@ class ReadOnlyMiddleware:
             answer.body = answer.refuse()
             return answer
         try:
-            answer.body = self._app(environ, answer.start)
+            with within_retry(_RETRY in environ):
+                answer.body = self._app(environ, answer.start)
         except ReadOnly as error:  # from the application's own check
             answer.body = answer.refuse(error)
         except BaseException:
             answer.fail()
             raise
         return answer
+
+
+_RETRY = f"HTTP_{RETRY_HEADER.upper().replace('-', '_')}"
 
 
 class _Answer:
