@@ -80,6 +80,7 @@ class Race:
         "_delay",
         "_has_won",
         "_is_over",
+        "_is_paid",
         "_loop",
         "_second",
         "_sent_at",
@@ -104,7 +105,8 @@ class Race:
         self._cause: Literal["slow", "failed"] = "slow"
         self._second: asyncio.Task[Any] | None = None
         self._is_over = False  # the first copy
-        self._was_sent = False  # the second one
+        self._is_paid = False  # the second one, and not sent
+        self._was_sent = False  # likewise
         self._has_won = False  # likewise, while the first was under way
 
     async def run(self) -> Any:
@@ -194,7 +196,7 @@ class Race:
         dependency = self._call.dependency
         if dependency.breaker.state != "closed" or not dependency.budget.take():
             return
-        self._cause = cause
+        self._cause, self._is_paid = cause, True
         self._second = self._context.run(self._loop.create_task, self._run_second())
         self._second.add_done_callback(self._second_ended)
 
@@ -202,25 +204,32 @@ class Race:
         copy = SecondCopy(self._call)
         try:
             return await self._attempt(copy, self._second_sent)
+        except Exception:
+            if not self._was_sent:
+                self._call.dependency.stats.count("hedges.refused")
+            raise
         finally:
+            self._give_back()
             self._call.rescue = copy.rescue or self._call.rescue
 
     def _second_sent(self) -> None:
-        self._was_sent = True
+        self._was_sent, self._is_paid = True, False
         self._tell("launched")
 
     def _second_ended(self, second: asyncio.Task[Any]) -> None:
-        dependency = self._call.dependency
-        if not self._was_sent:
-            dependency.budget.put_back()
+        self._give_back()  # if it was cancelled before it began
         if second.cancelled():
             return
         error = second.exception()  # asked for, so that nobody misses it
         if error is None and not self._is_over:
             self._has_won = True
             self._task.cancel()
-        elif not self._was_sent:
-            dependency.stats.count("hedges.refused")
+
+    def _give_back(self) -> None:
+        """Give the budget back what a copy has cost that is not sent."""
+        if self._is_paid:
+            self._is_paid = False
+            self._call.dependency.budget.put_back()
 
     def _answer_of_second(self) -> Any:
         if self._second is None:

@@ -407,19 +407,16 @@ class TestGates:
         assert hedges(hf) == (0, 0, 0)
 
     async def test_waiting_for_a_place_is_not_being_slow(self) -> None:
-        hf = hedging(5 * SOON, bulkhead={"max_concurrent": 1, "max_waiting": 1,
-                                         "max_wait_seconds": WAIT})  # fmt: skip
-        copies = Copies()
-        calls = [asyncio.create_task(hf.acall("api", copies)) for _ in range(2)]
-        await copies.number(1)
-        await asyncio.sleep(10 * SOON)
-        refused = hedges(hf)[2]
-        copies.sent[0].set_result(1)
-        await copies.number(2)
-        copies.sent[1].set_result(1)
+        rules = {"max_concurrent": 1, "max_waiting": 1, "max_wait_seconds": WAIT}
+        hf = hedging(bulkhead=rules)
+        places = hf._engine.state_of("api").bulkhead
+        places.acquire()
+        call = asyncio.create_task(hf.acall("api", quick))
+        await twice_as_long_as_needed()
+        places.release()
 
-        await asyncio.gather(*calls)
-        assert (refused, hedges(hf)) == (1, (0, 0, 1))
+        await call
+        assert hedges(hf) == (0, 0, 0)
 
     async def test_each_copy_has_its_place_and_gives_it_back_when_it_ends(self) -> None:
         hf, copies = hedging(bulkhead={"max_concurrent": 2}), Copies()
@@ -466,16 +463,19 @@ class TestTime:
 
     async def test_a_first_copy_that_ran_out_of_time_is_replaced_at_once(self) -> None:
         hf = hedging(NEVER, timeout={"attempt_seconds": 5 * SOON}, retry=NO_RETRY)
-        copies = Copies()
-        call = asyncio.create_task(hf.acall("api", copies))
-        await copies.number(2)
-        copies.sent[1].set_result(7)
+        made: list[int] = []
 
-        assert await call == 7
+        async def hangs_once() -> int:
+            made.append(1)
+            if len(made) == 1:
+                await asyncio.Event().wait()
+            return 7
+
+        assert await hf.acall("api", hangs_once) == 7
 
     async def test_both_end_with_the_deadline_of_the_call(self) -> None:
         engine = Engine(defaults={"hedge": {"enabled": True, "after_seconds": SOON},
-                                  "timeout": {"total_seconds": 10 * SOON}})  # fmt: skip
+                                  "timeout": {"total_seconds": 50 * SOON}})  # fmt: skip
         copies = Copies()
 
         with pytest.raises(CallTimeout):
@@ -541,7 +541,7 @@ class TestCancellation:
         hf, copies = hedging(), Copies()
 
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(10 * SOON):
+            async with asyncio.timeout(50 * SOON):
                 await hf.acall("api", copies)
 
         assert [copy.cancelled() for copy in copies.sent] == [True, True]
