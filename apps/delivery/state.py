@@ -17,6 +17,7 @@ from django.db import Error
 from apps.accounts.services import remember_uses
 from apps.core import bus, clock, loops
 from apps.delivery.answers import STALE_AFTER, key_of, selector_of
+from apps.delivery.keeping import NAME, Published
 from apps.delivery.lookups import Lookups
 from apps.delivery.selectors import read_keys, read_origins, read_places
 from apps.delivery.snapshot import Key, Pace, Snapshot, Touched
@@ -43,11 +44,13 @@ class State:
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
         self.is_draining = False  # the process is about to stop
+        self.file: Published | None = None  # what was last published, for a start without database
         self.lookups = Lookups()
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._looking_up = threading.Lock()
         self._news: set[str] = set(TOPICS)
+        self._is_kept = False  # the snapshot is that of the file
         self._scanned_at = float("-inf")
         self._watched: Counter[Watched] = Counter()
         self._listeners: list[tuple[OnDocument, OnKeys]] = []
@@ -150,7 +153,21 @@ class State:
         except Error:
             with self._lock:
                 self._news |= news  # not looked at yet
+            if self.snapshot is None and self.file is not None:
+                self._start_from(self.file)
             raise
+        if self.file is not None and self.snapshot is not None:
+            self.file.keep(self.snapshot)
+
+    def _start_from(self, file: Published) -> None:
+        """Serve what was last published until the database is there."""
+        kept = file.read(_pace())
+        if kept is not None:
+            with self._lock:
+                self.snapshot = kept
+            self._is_kept = True
+            age = round(time.monotonic() - kept.reached_at, 1)
+            log.warning("published.from_disk", age_seconds=age)
 
     def _read(self, *, is_scan: bool) -> None:
         before, started = self.snapshot, time.monotonic()
@@ -160,12 +177,14 @@ class State:
         else:
             epoch, keys = before.epoch, dict(before.keys)
             origins = {pk: place.origin for pk, place in before.places.items()}
-        places, touched = read_places(before.places if before else {}, origins)
+        known = {} if before is None or self._is_kept else before.places
+        places, touched = read_places(known, origins)
         with self._lock:
             # Looked up after the keys were read, so these may not have had them yet.
             self._found = {name: each for name, each in self._found.items() if each[0] >= started}
             keys = {**keys, **{name: key for name, (_at, key) in self._found.items()}}
             after = self.snapshot = Snapshot(epoch, places, keys, _pace(), started)
+        self._is_kept = False
         if before is None or is_scan:
             self._scanned_at = started
         if before is not None:
@@ -236,12 +255,19 @@ def keep_fresh() -> None:
     global _loop
     _loop = loop = loops.register(
         "delivery",
-        lambda stopping: get().refresh(),
+        lambda stopping: _follow(),
         every=ROUND_SECONDS,
         keeps_connection=True,
     )
     for topic in TOPICS:
         bus.subscribe(topic, _waker(topic, loop), on_loop=False)
+
+
+def _follow() -> None:
+    known = get()
+    if known.file is None:
+        known.file = Published(settings.VAR_DIR / NAME)
+    known.refresh()
 
 
 def _waker(topic: str, loop: loops.Loop) -> bus.Callback:

@@ -194,6 +194,32 @@ class TestWithoutPostgreSQL:
         assert all(process.is_running for process in cluster.processes.values())
         assert len(audited(first, operator, "flag.ended", f"in-{fault}")) == 1
 
+    def test_a_web_process_that_starts_meanwhile_serves_what_was_last_published(
+        self, cluster: Cluster, operator: str, clients: list[Client]
+    ) -> None:
+        first, second = cluster.webs
+        with Switch(first.url, operator, key="over-a-start", service=SERVICE) as switch:
+            switch.engage()
+            eventually(lambda: all_obey(clients, "over-a-start"), within=2, what="both obey")
+            eventually(lambda: is_kept(cluster, "over-a-start"), within=20, what="it is on disk")
+            cluster.postgresql.kill()
+            try:
+                kill_all(second)
+                again(second)
+                eventually(
+                    lambda: policy(second, operator).status_code == 200,
+                    within=20,
+                    what="it serves without its database",
+                )
+                assert stale(second, operator) > 5
+                assert "over-a-start" in policy(second, operator).json()["flags"]
+            finally:
+                restore(cluster, "kill")
+            eventually(lambda: stale(second, operator) == 0, within=20, what="it is fresh")
+            switch.end()
+
+            eventually(lambda: none_obeys(clients, "over-a-start"), within=10, what="both are free")
+
     @pytest.mark.parametrize("fault", ["pause", "kill"])
     def test_a_crowd_of_requests_is_refused_in_seconds_and_policies_stay_quick(
         self, cluster: Cluster, operator: str, fault: str
@@ -314,6 +340,11 @@ def get(web: Process, path: str, token: str = "", **cookies: str) -> httpx.Respo
 
 def policy(web: Process, token: str) -> httpx.Response:
     return get(web, f"/api/v1/policies/{SERVICE}", token)
+
+
+def is_kept(cluster: Cluster, key: str) -> bool:
+    """Whether a web process has put a policy with this flag on disk."""
+    return key.encode() in (cluster.var / "published.msgpack").read_bytes()
 
 
 def flags(web: Process, token: str) -> httpx.Response:
