@@ -68,7 +68,7 @@ class _Visit:
 
     def watch(self, work: Callable[[], Any]) -> None:
         before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # or, since 3.12, nobody is told of instructions
+        sys._getframe().f_trace_opcodes = True  # or 3.12 tells nobody of instructions
         sys.settrace(self._trace)
         try:
             work()
@@ -90,6 +90,7 @@ class _Visit:
             if not frame.f_code.co_filename.startswith(PACKAGE):
                 return None
             self._depth += frame.f_code is self._within
+            frame.f_trace = self._trace  # or newer ones tell nobody
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             self._last[frame] = "RESUME"
         elif event == "opcode":
