@@ -127,22 +127,26 @@ class Breaker:
         outcome: Outcome,
         now: float,
         *,
+        slow: bool | None = None,
         klass: str | None = None,
         failure: str | None = None,
     ) -> None:
         """Take a ticket back with what became of the call.
 
         Args:
+            slow: Whether it was, by the policy it began with; by the present rules if None.
             klass: Error class, if it raised: one of `trip_on` opens the breaker at once.
             failure: Name of the exception's class.
         """
+        if slow is None:
+            slow = 0 < self.rules.slow_call_seconds < now - ticket.started
         with self._lock:
             was_probe = self._probes.pop(ticket, None) is not None
             self._running.pop(ticket, None)
             if ticket.generation == self.generation and not self._is_off():
                 if outcome == "failure":
                     self._last_failure = failure
-                self._learn(ticket, outcome, now, klass=klass, was_probe=was_probe)
+                self._learn(outcome, now, slow=slow, klass=klass, was_probe=was_probe)
         self._flush()
 
     # -- operators and policies --------------------------------------------------------------
@@ -274,10 +278,8 @@ class Breaker:
         return running < self.rules.half_open_concurrent and self._results[0] + running < needed
 
     def _learn(
-        self, ticket: Ticket, outcome: Outcome, now: float, *, klass: str | None, was_probe: bool
+        self, outcome: Outcome, now: float, *, slow: bool, klass: str | None, was_probe: bool
     ) -> None:
-        limit = self.rules.slow_call_seconds
-        slow = limit > 0 and now - ticket.started > limit
         if outcome == "neutral" and not slow:
             return
         if self.state == "closed":

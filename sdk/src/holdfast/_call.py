@@ -412,14 +412,16 @@ class Call:
         failure: str | None = None,
     ) -> None:
         elapsed = now - ticket.started
-        slow = self.plan.breaker.slow_call_seconds
-        if 0 < slow < elapsed:
+        slow = 0 < self.plan.breaker.slow_call_seconds < elapsed
+        if slow:
             names = (*names, "slow")
         self.stats.ended(elapsed, names)
         if self.sent is not None:
             sent, self.sent = self.sent, None
             self.dependency.throttle.ended(sent, _was_accepted(outcome, klass))
-        self.dependency.breaker.settle(ticket, outcome, now, klass=klass, failure=failure)
+        self.dependency.breaker.settle(
+            ticket, outcome, now, slow=slow, klass=klass, failure=failure
+        )
 
     def _next_wait(self, error: Exception, klass: str) -> float | StopReason:
         rules, shared = self.plan.retry, self.dependency.shared
