@@ -34,7 +34,7 @@ from apps.telemetry.gate import ReportsGate  # noqa: E402
 from controlplane.celery import app as celery_app  # noqa: E402
 from controlplane.embedded import EmbeddedCelery  # noqa: E402
 
-_BOOT = uuid.uuid4().hex[:12].encode()  # ids of this process begin with it
+_BOOT = uuid.uuid4().hex[:24].encode()  # ids of this process begin with it
 _numbers = itertools.count(1)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 

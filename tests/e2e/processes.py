@@ -1,6 +1,7 @@
 """Holdfast and services as processes of their own, for tests that kill them."""
 
 import atexit
+import json
 import os
 import shutil
 import signal
@@ -122,20 +123,37 @@ class Installation:
     def __init__(self, var: Path, environment: dict[str, str]) -> None:
         self.var = var
         self.environment = environment
+        self._commands: subprocess.Popen[str] | None = None
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on its database; returns what it printed."""
+        commands = self._commands or self._begin_commands()
+        assert commands.stdin is not None
+        assert commands.stdout is not None
+        commands.stdin.write(json.dumps(arguments) + "\n")
+        commands.stdin.flush()
+        code, printed = json.loads(commands.stdout.readline())
+        assert code == 0, printed
+        return str(printed)
+
+    def end_commands(self) -> None:
+        """End the process they run in, if there is one."""
+        if self._commands is not None:
+            self._commands.communicate()
+            self._commands = None
+
+    def _begin_commands(self) -> "subprocess.Popen[str]":
         inherited = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
+        django = {"DJANGO_SETTINGS_MODULE": "controlplane.settings"}
+        self._commands = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.commands"],
             cwd=ROOT,
-            env=inherited | self.environment,
-            capture_output=True,
+            env=inherited | django | self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return self._commands
 
     @property
     def password(self) -> str:
@@ -165,6 +183,15 @@ class Holdfast(Installation, Process):
         )
         shutil.copytree(first_run(), var, dirs_exist_ok=True)
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end_commands()
+        super().__exit__(kind, error, traceback)
+
 
 @cache
 def first_run() -> Path:
@@ -174,6 +201,7 @@ def first_run() -> Path:
     new = Installation(var, {"HOLDFAST_VAR": str(var)})
     new.manage("migrate", "--verbosity", "0")
     new.manage("firstrun", "--environment", "production")
+    new.end_commands()
     return var
 
 
@@ -241,6 +269,7 @@ class Cluster(Installation):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.end_commands()
         for process in self.processes.values():
             process.ask_to_stop()  # all at once, then wait for each
         self._stack.__exit__(kind, error, traceback)

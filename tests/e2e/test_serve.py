@@ -291,6 +291,7 @@ class TestStarting:
         assert "holdfast.E101" in done.stderr
         assert "migrate --skip-checks" in done.stderr
         server.manage("check", "--database", "default")
+        server.end_commands()
 
     def test_it_raises_the_limit_on_open_files_or_says_so(self, tmp_path: Path) -> None:
         hard = 1_024
