@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from holdfast._breaker import Outcome as BreakerOutcome
 from holdfast._breaker_rules import Ticket
@@ -120,19 +120,22 @@ class Call:
         now = dependency.shared.clock.monotonic()
         if self.deadline_at is not None and now >= self.deadline_at:
             limit = self.plan.timeout.total_seconds
-            self._refuse("timeouts", DeadlineExceeded(dependency.name, seconds=limit))
+            raise self._refused("timeouts", DeadlineExceeded(dependency.name, seconds=limit))
         if dependency.degrading:
             flag = dependency.engaged_flag(now)
             if flag is not None:
                 reason = flag.entry["reason"]
-                self.reject(Degraded(dependency.name, flag=flag.key, flag_reason=reason))
+                raise self.rejected(Degraded(dependency.name, flag=flag.key, flag_reason=reason))
         refusal = dependency.breaker.peek(now)
         if refusal is not None:
-            self.reject(refusal)
+            try:
+                raise self.rejected(refusal)
+            finally:
+                del refusal  # kept here, it would keep this frame alive, which keeps the error
         if self.plan.throttles:
             share = dependency.throttle.refuses(now, dependency.shared.rand)
             if share is not None:
-                self.reject(Throttled(dependency.name, share=share))
+                raise self.rejected(Throttled(dependency.name, share=share))
 
     def remaining(self) -> float | None:
         """Seconds until the call's deadline; None if it has none."""
@@ -157,7 +160,7 @@ class Call:
         try:
             self.turn = dependency.rate_limiter.take(rules, now, self.patience())
         except RateLimited as error:
-            self.reject(error)
+            raise self.rejected(error) from None
         return self.turn.wait
 
     def took_place(self) -> None:
@@ -173,12 +176,12 @@ class Call:
             place, self.place = self.place, None
             place.release()
 
-    def reject(self, error: Rejected) -> NoReturn:
-        """Count what a gate refused, and raise it."""
+    def rejected(self, error: Rejected) -> Exception:
+        """Count what a gate refused; returns it, to be raised."""
         name = _REJECTED[error.reason]
         if isinstance(error, CircuitOpen) and error.forced:
             name = "forced"
-        self._refuse(f"rejected.{name}", error)
+        return self._refused(f"rejected.{name}", error)
 
     def admit(self) -> Ticket:
         """The breaker's ticket, and how long the attempt may take.
@@ -190,7 +193,10 @@ class Call:
         now = dependency.shared.clock.monotonic()
         admitted = dependency.breaker.admit(now)
         if isinstance(admitted, CircuitOpen):
-            self.reject(admitted)
+            try:
+                raise self.rejected(admitted)
+            finally:
+                del admitted  # as above
         if self.plan.throttles:
             self.sent = dependency.throttle.sent(now)
         if self.turn is not None:
@@ -210,9 +216,7 @@ class Call:
         now = self.dependency.shared.clock.monotonic()
         if self.limit is not None and now - ticket.started > self.limit:
             if self.plan.timeout.late_result == "raise":
-                error = self.timeout_error()
-                self.ended_badly(ticket, error)
-                raise error
+                raise self._came_too_late(ticket)
             self._settle(ticket, now, "success", ("successes", "timeouts", "late"))
         else:
             self._settle(ticket, now, "success", ("successes",))
@@ -389,17 +393,22 @@ class Call:
         left = max(0.0, self.deadline_at - now)
         return left if own is None else min(own, left)
 
+    def _came_too_late(self, ticket: Ticket) -> CallTimeout:
+        error = self.timeout_error()
+        self.ended_badly(ticket, error)
+        return error
+
     def _is_repeated(self) -> bool:
         return self.made > 1
 
-    def _refuse(self, counter: str, error: Exception) -> NoReturn:
-        """Count why the attempt is not made, tell of it, and raise the error."""
+    def _refused(self, counter: str, error: Exception) -> Exception:
+        """Count why the attempt is not made and tell of it; returns the error, to be raised."""
         self.dependency.stats.count(counter)
         kind, said = _TOLD.get(type(error), ("", ""))
         if kind:
             data = {said: getattr(error, said)}
             self.dependency.shared.events.emit_sampled(kind, self.dependency.name, data)
-        raise error
+        return error
 
     def _settle(
         self,

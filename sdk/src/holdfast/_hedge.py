@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from holdfast._call import Call
 from holdfast._retry import retry_after
@@ -60,8 +60,8 @@ class SecondCopy(Call):
     def _is_repeated(self) -> bool:
         return True
 
-    def _refuse(self, counter: str, error: Exception) -> NoReturn:
-        raise error
+    def _refused(self, counter: str, error: Exception) -> Exception:
+        return error
 
 
 class Race:

@@ -78,7 +78,7 @@ def _attempt_sync(call: Call) -> Any:
         try:
             call.dependency.bulkhead.acquire(call.patience())
         except BulkheadFull as error:
-            call.reject(error)
+            raise call.rejected(error) from None
         call.took_place()
         ticket = call.admit()
         try:
@@ -103,7 +103,7 @@ async def _attempt_async(call: Call, begun: Callable[[], None] | None = None) ->
         try:
             await call.dependency.bulkhead.acquire_async(call.patience())
         except BulkheadFull as error:
-            call.reject(error)
+            raise call.rejected(error) from None
         call.took_place()
         ticket = call.admit()
         try:
@@ -197,7 +197,7 @@ def _run_on_thread(call: Call, work: Callable[[], Any], limit: float) -> Any:
     try:
         threads.start(call.dependency.name, job)
     except BulkheadFull as error:
-        call.reject(error)
+        raise call.rejected(error) from None
     call.is_left_behind = True  # whatever keeps us from seeing its end, an interrupt too
     try:
         call.is_left_behind = not job.wait(limit)
