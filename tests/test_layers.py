@@ -167,7 +167,7 @@ class TestApps:
         wrong = [
             each
             for each in all_imports("apps")
-            if Path(each.path).stem == "rules"
+            if "rules" in Path(each.path).with_suffix("").parts
             and each.parts[0] in {"django", "rest_framework", "channels", "celery"}
         ]
 

@@ -5,6 +5,10 @@ from apps.policies.models import CONFIGS
 urlpatterns = [
     *(route(f"configs/{pattern}", configs.configs_view(pattern).as_view()) for pattern in CONFIGS),
     *(
+        route(f"configs/{pattern}/plan", configs.plan_view(pattern).as_view())
+        for pattern in CONFIGS
+    ),
+    *(
         route(f"configs/{pattern}/<int:config_id>", configs.config_view(pattern).as_view())
         for pattern in CONFIGS
     ),

@@ -73,7 +73,7 @@ class TestSources:
 
         answer = make.client(place).get("/api/v1/effective/checkout")
 
-        assert answer.json() == {"service": "checkout", "dependencies": []}
+        assert answer.json() == {"service": "checkout", "dependencies": [], "findings": []}
 
     def test_what_other_services_set_does_not_show(self) -> None:
         place = make.environment()

@@ -285,6 +285,7 @@ class TestAnotherEnvironment:
             ("flags", {"key": "a", "kind": "fallback", "dependencies": ["their-database"]}),
             ("overrides", {"dependency": "their-database", "mode": "force_open", "reason": "x"}),
             ("configs/retry", {"dependency": "their-database", "settings": {"attempts": 2}}),
+            ("configs/retry/plan", {"dependency": "their-database", "settings": {"attempts": 2}}),
             ("presets/alpaca/apply", {"dependency": "their-database"}),
             ("tokens", {"name": "x", "scopes": ["config:read"], "service": "theirs"}),
         ],
@@ -440,6 +441,7 @@ class TestServicesOwnTokens:
                 ("POST", f"flags/{shared.pk}/engage", {"reason": "x"}),
                 ("DELETE", f"flags/{shared.pk}", None),
                 ("POST", "configs/retry", {"settings": {"attempts": 2}}),
+                ("POST", "configs/retry/plan", {"settings": {"attempts": 2}}),
                 ("PATCH", f"configs/retry/{of_all.pk}", {"settings": {"attempts": 2}}),
                 ("DELETE", f"configs/retry/{of_all.pk}", None),
                 (

@@ -18,7 +18,7 @@ from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
 from apps.core.schema import IF_MATCH, PAGE
 from apps.policies import services
-from apps.policies.api.shapes import Shapes, scope_of, shapes_of
+from apps.policies.api.shapes import PlanOut, Shapes, scope_of, shapes_of
 from apps.policies.models import CONFIGS, Config
 from apps.policies.services.writing import ABSENT
 from holdfast.spec import PATTERNS
@@ -91,7 +91,7 @@ class ConfigsView(PatternView):
                 actor=actor,
             )
         location = f"/api/v1/configs/{self.pattern}/{row.pk}"
-        return respond(self.shapes.out(row), version=row.version, status=201, location=location)
+        return respond(self.shapes.written(row), version=row.version, status=201, location=location)
 
 
 class ConfigView(PatternView):
@@ -133,10 +133,34 @@ class ConfigView(PatternView):
                 version=if_match(request),
                 actor=actor_of(request),
             )
-        return respond(self.shapes.out(row), version=row.version)
+        return respond(self.shapes.written(row), version=row.version)
 
     def row(self, request: Request, config_id: int) -> Config:
         return get_visible(self.rows, actor=actor_of(request), pk=config_id)
+
+
+class PlanView(PatternView):
+    """POST /api/v1/configs/{pattern}/plan → 200 what would change; 400, 403, 404 nothing set."""
+
+    def post(self, request: Request) -> Response:
+        """What setting something would change and what would be dangerous; nothing is written."""
+        body = valid(self.shapes.plan, request.data)
+        actor = actor_of(request)
+        with self.errors_by_field():
+            plan = services.plan_config(
+                self.pattern, scope=scope_of(body, actor), values=body["settings"], actor=actor
+            )
+        return respond(PlanOut(plan))
+
+
+def plan_view(pattern: str) -> type[PlanView]:
+    """The dry run of a pattern's settings, documented with the pattern's own shapes."""
+    shapes = shapes_of(pattern)
+    view = type("PlanView", (PlanView,), {"pattern": pattern, "shapes": shapes})
+    described = extend_schema_view(
+        post=extend_schema(request=shapes.plan, responses={200: PlanOut})
+    )
+    return described(view)
 
 
 def configs_view(pattern: str) -> type[ConfigsView]:
@@ -145,7 +169,7 @@ def configs_view(pattern: str) -> type[ConfigsView]:
     view = type("ConfigsView", (ConfigsView,), {"pattern": pattern, "shapes": shapes})
     described = extend_schema_view(
         get=extend_schema(parameters=[ConfigQuery, *PAGE], responses=listed(shapes.out)),
-        post=extend_schema(request=shapes.create, responses={201: shapes.out}),
+        post=extend_schema(request=shapes.create, responses={201: shapes.written}),
     )
     return described(view)
 
@@ -155,7 +179,7 @@ def config_view(pattern: str) -> type[ConfigView]:
     shapes = shapes_of(pattern)
     members = {"pattern": pattern, "shapes": shapes, "representation": shapes.out}
     view = type("ConfigView", (ConfigView,), members)
-    changing = extend_schema(request=shapes.change, responses=shapes.out, parameters=[IF_MATCH])
+    changing = extend_schema(request=shapes.change, responses=shapes.written, parameters=[IF_MATCH])
     described = extend_schema_view(
         get=extend_schema(responses=shapes.out),
         put=changing,

@@ -18,6 +18,7 @@ from apps.core.leases import LONGEST_REASON
 from apps.core.permissions import actor_of, requires
 from apps.fleet.models import SLUG, Service
 from apps.policies import selectors, services
+from apps.policies.api.findings import FindingOut
 from apps.policies.models import Override
 from apps.publication.models import Revision
 from holdfast.spec import json_schema
@@ -55,6 +56,7 @@ class EffectivePolicyOut(serializers.Serializer[selectors.EffectivePolicy]):
 class EffectiveOut(serializers.Serializer[Any]):
     service = serializers.CharField()
     dependencies = EffectivePolicyOut(many=True)
+    findings = FindingOut(many=True, help_text="What is dangerous about it, calls by calls.")
 
 
 class RollbackIn(Strict):
@@ -83,7 +85,11 @@ class EffectiveView(APIView):
         row = get_visible(
             Service.objects, actor=actor, environment_id=actor.environment_id, slug=service
         )
-        found = {"service": row.slug, "dependencies": selectors.effective(row)}
+        found = {
+            "service": row.slug,
+            "dependencies": selectors.effective(row),
+            "findings": selectors.findings_of_service(row),
+        }
         return Response(EffectiveOut(found).data)
 
 

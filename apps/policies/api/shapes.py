@@ -5,14 +5,16 @@ from functools import cache
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.core.actor import Actor
 from apps.core.api import Strict
 from apps.core.leases import LONGEST_REASON
 from apps.fleet.selectors import named_dependency, named_service
-from apps.policies import rules
-from apps.policies.models import Scope
+from apps.policies import rules, selectors, services
+from apps.policies.api.findings import MOST_CALLS, CallsOut, FindingOut, each_as
+from apps.policies.models import Config, Scope
 from holdfast.spec import PATTERNS, clean_pattern, json_schema, setting
 
 REASON = serializers.CharField(
@@ -102,13 +104,68 @@ class ConfigOut(serializers.Serializer[Any]):
     version = serializers.IntegerField()
 
 
+class WrittenOut(ConfigOut):
+    """The same right after it was written, with what is dangerous about it."""
+
+    warnings = serializers.SerializerMethodField(
+        help_text="What is dangerous about it, wherever it has an effect."
+    )
+
+    @extend_schema_field(FindingOut(many=True))
+    def get_warnings(self, row: Config) -> Any:
+        return each_as(FindingOut, selectors.warnings_of(row))
+
+
+class ShiftOut(serializers.Serializer[rules.Shift]):
+    key = serializers.CharField()
+    before = serializers.JSONField(allow_null=True)
+    after = serializers.JSONField(allow_null=True)
+
+
+class PlannedChangeOut(serializers.Serializer[services.PlannedChange]):
+    settings = ShiftOut(many=True, help_text="As services obey them: defaults are filled in.")
+    calls = serializers.SerializerMethodField(
+        help_text=f"Whose calls it would change, sorted; at most {MOST_CALLS}."
+    )
+    more = serializers.SerializerMethodField(help_text="How many others.")
+
+    @extend_schema_field(CallsOut(many=True))
+    def get_calls(self, change: services.PlannedChange) -> Any:
+        return each_as(CallsOut, change.calls[:MOST_CALLS])
+
+    def get_more(self, change: services.PlannedChange) -> int:
+        return max(0, len(change.calls) - MOST_CALLS)
+
+
+class PlannedFindingOut(FindingOut):
+    is_new = serializers.BooleanField(
+        help_text="Whether it is not dangerous already, for some of these calls."
+    )
+
+
+class PlanOut(serializers.Serializer[services.Plan]):
+    """What a change would do; nothing of it has been done."""
+
+    pattern = serializers.CharField()
+    version = serializers.IntegerField(
+        allow_null=True, help_text="Of the row as it is, for If-Match; null: none yet."
+    )
+    revision = serializers.IntegerField(help_text="Of the settings this was judged by.")
+    is_allowed = serializers.BooleanField(help_text="Whether the change would be published.")
+    services = serializers.IntegerField(help_text="How many would obey something else.")
+    changes = PlannedChangeOut(many=True)
+    findings = PlannedFindingOut(many=True)
+
+
 @dataclass(frozen=True)
 class Shapes:
     """The serializers of one pattern."""
 
     create: type[Strict]
     change: type[Strict]
+    plan: type[Strict]
     out: type[ConfigOut]
+    written: type[WrittenOut]
 
 
 @cache
@@ -118,10 +175,16 @@ def shapes_of(pattern: str) -> Shapes:
     fields = {row.key: SettingField(row.path) for row in PATTERNS[pattern].settings.values()}
     settings = type(f"{name}Settings", (SettingsShape,), fields)
     given = {"settings": settings(), "reason": REASON}
+    planned = settings(
+        allow_null=True, help_text="Merged over what is set there; null: all of it is removed."
+    )
+    shown = {"settings": settings(source="values")}
     return Shapes(
         create=type(f"{name}ConfigIn", (ScopeIn,), {**given}),
         change=type(f"{name}ConfigChange", (Strict,), {**given}),
-        out=type(f"{name}ConfigOut", (ConfigOut,), {"settings": settings(source="values")}),
+        plan=type(f"{name}PlanIn", (ScopeIn,), {"settings": planned}),
+        out=type(f"{name}ConfigOut", (ConfigOut,), {**shown}),
+        written=type(f"{name}ConfigWrittenOut", (WrittenOut,), {**shown}),
     )
 
 

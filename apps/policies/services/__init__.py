@@ -7,17 +7,21 @@ from apps.policies.services.overrides import (
     engage_override,
     extend_override,
 )
+from apps.policies.services.plans import Plan, PlannedChange, plan_config
 from apps.policies.services.presets import Applied, apply_preset, use_checks
 from apps.policies.services.rollback import rollback
 
 __all__ = [
     "Applied",
+    "Plan",
+    "PlannedChange",
     "apply_preset",
     "clear_config",
     "end_due_overrides",
     "end_override",
     "engage_override",
     "extend_override",
+    "plan_config",
     "rollback",
     "set_config",
     "use_checks",

@@ -5,13 +5,8 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from apps.core.errors import NotFound, RuleBroken
-from holdfast.spec import (
-    OVERRIDE_MODES,
-    PATTERNS,
-    Problem,
-    check_effective,
-    clean_pattern,
-)
+from apps.policies.rules.hazards import contradictions
+from holdfast.spec import OVERRIDE_MODES, PATTERNS, Problem, clean_pattern, effective_pattern
 
 LARGEST_SETTINGS = 65_536  # bytes of JSON of one row: every document of the scope carries it
 MOST_NAMED = 5  # calls a refusal names; it counts the rest
@@ -106,6 +101,23 @@ def merge(*levels: Policy) -> Policy:
     return merged
 
 
+class Shift(NamedTuple):
+    """One setting that would change, as services obey it: defaults are filled in."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+def shifts(pattern: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Shift]:
+    """What of a pattern's settings differs once defaults are filled in, in the table's order."""
+    old, new = (
+        effective_pattern({pattern: before}, pattern),
+        effective_pattern({pattern: after}, pattern),
+    )
+    return [Shift(key, old[key], new[key]) for key in old if not is_same(old[key], new[key])]
+
+
 def check_policies(pieces: Iterable[SettingsPiece], edited: frozenset[str]) -> None:
     """Raises RuleBroken where settings of one policy contradict each other.
 
@@ -114,7 +126,7 @@ def check_policies(pieces: Iterable[SettingsPiece], edited: frozenset[str]) -> N
     """
     concerned: dict[tuple[str, str], list[Calls]] = {}
     for calls, policy in sorted(effective_policies(pieces).items()):
-        for problem in check_effective(policy):
+        for problem in contradictions(policy):
             name = problem.key if problem.pattern in edited else problem.path
             concerned.setdefault((name, problem.detail), []).append(calls)
     if not concerned:
