@@ -1,7 +1,6 @@
 """The base of every admin page: look at everything, change through the services."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import urlencode
@@ -15,12 +14,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.utils import display_for_label
 
 from apps.core.actor import Actor
+from apps.core.changes import NOTHING_TO_SEE, Review, review_of, show_newer
+from apps.core.changes import Change as Change  # exported again, for all pages
+from apps.core.changes import GuardedForm as GuardedForm
 from apps.core.db import Versioned, visible_to
 from apps.core.errors import DomainError, Refused, Stale
 from apps.core.forms import add_to_form, places_in, places_of
@@ -94,45 +95,6 @@ class Badge(tuple[str, str]):
 
     def __html__(self) -> str:
         return str(display_for_label(tuple(self), "–", self._colours))
-
-
-class GuardedForm(forms.Form):
-    """A form whose change is made by a service; `version` is what the person looked at."""
-
-    version = forms.IntegerField(
-        widget=forms.HiddenInput,
-        required=False,
-        error_messages={"required": _("This page is incomplete. Open it again.")},
-    )
-
-
-@dataclass(frozen=True)
-class Change:
-    """A page that changes one object through a service.
-
-    `apply(object, actor=…, version=…, values=…)` calls the service. A `DomainError` it raises
-    becomes an error on the form and nothing is written. `facts(object, actor)` may return
-    `(label, value)` rows shown above the form: what the change will hit. Where something new is
-    made, `preview(actor, places)` says it instead, of the rows chosen so far by field (None: not
-    chosen), and is asked again whenever one is chosen. With `reveal`, a template, success answers
-    with that page, which has the result as `result`, instead of a redirect: for what is shown once.
-    """
-
-    title: str | Promise
-    scope: str
-    form: type[GuardedForm]
-    apply: Callable[..., Any]
-    submit: str | Promise = ""
-    done: str | Promise = ""
-    dangerous: bool = False
-    icon: str = "edit"
-    offered: Callable[[Any], bool] = lambda row: True
-    initial: Callable[[Any], Mapping[str, Any]] = lambda row: {}
-    facts: Callable[[Any, Actor], list[tuple[Any, Any]]] | None = None
-    preview: Callable[[Actor, Mapping[str, Any]], list[tuple[Any, Any]]] | None = None
-    intro: str | Promise = ""
-    removes: bool = False  # the object is gone afterwards
-    reveal: str = ""
 
 
 class VisibleRelated(RelatedFieldListFilter):
@@ -238,26 +200,44 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
         actor = actor_of(request, self.environment_of(row) if row is not None else None)
         if row is not None and not actor.may(change.scope):
             raise Refused(change.scope, self.environment_of(row))
-        form = self._form(request, change, row)
+        form, review = self._form(request, change, row), NOTHING_TO_SEE
         if request.method == "POST" and form.is_valid():
-            values = {key: value for key, value in form.cleaned_data.items() if key != "version"}
             try:
-                result = self._apply(request, change, row, actor, form, values)
+                done, review = self._attempt(request, change, row, actor, form)
             except DomainError as error:
                 add_to_form(form, error)
-                row = self._newest(form, row, error)
+                row = self._newest(change, form, row, error)
             else:
-                return self._done(request, change, row, result)
-        return self._render(request, change, row, actor, form)
+                if done is not None:
+                    return done
+        return self._render(request, change, row, actor, form, review)
 
-    def _newest(self, form: GuardedForm, row: Any, error: DomainError) -> Any:
+    def _attempt(
+        self, request: HttpRequest, change: Change, row: Any, actor: Actor, form: GuardedForm
+    ) -> tuple[HttpResponse | None, Review]:
+        """The answer to a change that was made; None while its dangers have not been seen."""
+        values = {key: value for key, value in form.cleaned_data.items() if key != "version"}
+        version = form.cleaned_data.get("version")
+        acting = actor if row is not None else self._narrowed(request, change, values)
+        review = review_of(change, row, actor=acting, version=version, values=values)
+        if review.is_due(request.POST):
+            return None, review
+        if row is not None:
+            result = change.apply(row, actor=acting, version=version, values=values)
+        else:
+            result = change.apply(actor=acting, values=values)
+        return self._done(request, change, row, result), review
+
+    def _newest(self, change: Change, form: GuardedForm, row: Any, error: DomainError) -> Any:
         """After a refusal for being stale the newer state is shown, and decided on next."""
         if row is None or not isinstance(error, Stale) or error.row is None:
             return row
         data = form.data.copy()  # type: ignore[attr-defined]  # a QueryDict
         data["version"] = str(error.row.version)
         form.data = data
-        return type(row)._default_manager.get(pk=row.pk)
+        newest = type(row)._default_manager.get(pk=row.pk)
+        show_newer(form, change.initial(newest))
+        return newest
 
     def _done(self, request: HttpRequest, change: Change, row: Any, result: Any) -> HttpResponse:
         if change.reveal:
@@ -274,25 +254,15 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
         shown = None if change.removes else result if row is None else row
         return HttpResponseRedirect(asked_back(request) or self._back(shown))
 
-    def _apply(
-        self,
-        request: HttpRequest,
-        change: Change,
-        row: Any,
-        actor: Actor,
-        form: GuardedForm,
-        values: dict[str, Any],
-    ) -> Any:
-        if row is not None:
-            return change.apply(
-                row, actor=actor, version=form.cleaned_data.get("version"), values=values
-            )
+    @staticmethod
+    def _narrowed(request: HttpRequest, change: Change, values: Mapping[str, Any]) -> Actor:
+        """Who makes something new, in the environment it is made in."""
         environment = values.get("environment")
         environment_id = environment.pk if environment is not None else None
         actor = actor_of(request, environment_id)
         if not actor.may(change.scope):
             raise Refused(change.scope, environment_id)
-        return change.apply(actor=actor, values=values)
+        return actor
 
     def _form(self, request: HttpRequest, change: Change, row: Any) -> GuardedForm:
         initial = dict(change.initial(row)) if row is not None else {}
@@ -315,7 +285,13 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
         return self._address("changelist")
 
     def _render(
-        self, request: HttpRequest, change: Change, row: Any, actor: Actor, form: GuardedForm
+        self,
+        request: HttpRequest,
+        change: Change,
+        row: Any,
+        actor: Actor,
+        form: GuardedForm,
+        review: Review,
     ) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
@@ -325,6 +301,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
             "row": row,
             "object": row,  # the theme's breadcrumbs
             "form": form,
+            "review": review,
             "facts": _facts(change, row, actor, form),
             "back": asked_back(request) or self._back(row),
         }

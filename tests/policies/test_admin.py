@@ -13,7 +13,14 @@ from django.urls import reverse
 
 from apps.audit.models import Entry
 from apps.policies import services
-from apps.policies.models import CONFIGS, BreakerConfig, Config, Override, RetryConfig
+from apps.policies.models import (
+    CONFIGS,
+    BreakerConfig,
+    Config,
+    Override,
+    RetryConfig,
+    TimeoutConfig,
+)
 from apps.publication.models import Fragment, Revision
 from holdfast.spec import PRESETS, Preset
 from tests import make
@@ -198,6 +205,58 @@ class TestConfigPages:
         assert answer.status_code == 422
         assert "changed after you looked" in answer.content.decode()
         assert RetryConfig.objects.get().values == {"attempts": 9}
+
+    def test_a_stale_page_says_beside_each_field_what_it_has_become(self) -> None:
+        row = make.config(attempts=5, jitter="none", per_class={"critical": {"retry": False}})
+        client = make.browser()
+        form = client.get(address("retryconfig_edit", row.pk)).context["form"]
+        looked_at = {field.html_name: field.value() or "" for field in form}
+        theirs = {"attempts": 9, "jitter": None, "multiplier": 3.0}
+        services.set_config(
+            "retry", scope=row.holds_in, values=theirs, actor=make.actor(row.environment)
+        )
+
+        answer = client.post(
+            address("retryconfig_edit", row.pk), looked_at | {"base_seconds": "0.5"}
+        )
+
+        errors = {name: text for name, (text,) in answer.context["form"].errors.items()}
+        errors.pop("__all__")
+        assert errors == {
+            "attempts": "It has become: 9.",
+            "jitter": "It has become: nothing of its own.",
+            "multiplier": "It has become: 3.",
+            "base_seconds": "It has become: nothing of its own.",
+        }
+
+    def test_the_slower_of_two_people_overwrites_nothing_unseen(self) -> None:
+        row = make.config(attempts=5)
+        ana, ben = make.browser(), make.browser()
+        pages = [client.get(address("retryconfig_edit", row.pk)) for client in (ana, ben)]
+        forms = [
+            {field.html_name: field.value() or "" for field in page.context["form"]}
+            for page in pages
+        ]
+
+        first = ana.post(address("retryconfig_edit", row.pk), forms[0] | {"attempts": "7"})
+        second = ben.post(address("retryconfig_edit", row.pk), forms[1] | {"jitter": "none"})
+
+        assert (first.status_code, second.status_code) == (302, 422)
+        assert RetryConfig.objects.get().values == {"attempts": 7}
+        assert "It has become: 7." in second.content.decode()
+
+    def test_a_page_does_not_overwrite_what_the_api_changed_meanwhile(self) -> None:
+        row = make.config(attempts=5)
+        api, url = make.client(row.environment), f"/api/v1/configs/retry/{row.pk}"
+        api.patch(url, {"settings": {"attempts": 7}}, headers={"If-Match": '"1"'})
+
+        page = make.browser().post(
+            address("retryconfig_edit", row.pk), {"version": 1, "attempts": "6"}
+        )
+        late = api.patch(url, {"settings": {"attempts": 8}}, headers={"If-Match": '"1"'})
+
+        assert (page.status_code, late.status_code) == (422, 412)
+        assert RetryConfig.objects.get().values == {"attempts": 7}
 
     @pytest.mark.parametrize(
         "values",
@@ -471,3 +530,79 @@ class TestRevisionPages:
         assert "nothing: the settings are the same now" in text_of(client, url)
         assert answer.status_code == 422
         assert Revision.objects.count() == 1
+
+
+class TestDangers:
+    def posted(self, page: str, *args: Any, **values: Any) -> tuple[Client, Any, dict[str, Any]]:
+        client = make.browser()
+        return client, client.post(address(page, *args), values), values
+
+    def test_a_dangerous_change_is_shown_before_it_is_made(self) -> None:
+        row = make.config("timeout", attempt_seconds=30.0)
+
+        client, answer, values = self.posted(
+            *("timeoutconfig_edit", row.pk), version=1, attempt_seconds="30", total_seconds="20"
+        )
+
+        assert answer.status_code == 422
+        assert "3 attempts × 30 s = 90 s is longer" in html.unescape(answer.content.decode())
+        assert TimeoutConfig.objects.get().values == {"attempt_seconds": 30.0}
+        seen = values | {"seen": answer.context["review"].seen_as}
+        assert client.post(address("timeoutconfig_edit", row.pk), seen).status_code == 302
+        assert TimeoutConfig.objects.get().total_seconds == 20.0
+
+    def test_what_was_seen_is_no_leave_for_something_else(self) -> None:
+        place = make.environment()
+
+        client, answer, values = self.posted(
+            "timeoutconfig_set", environment=place.pk, total_seconds="20"
+        )
+        worse = values | {"total_seconds": "5", "seen": answer.context["review"].seen_as}
+
+        assert client.post(address("timeoutconfig_set"), worse).status_code == 422
+        assert not TimeoutConfig.objects.exists()
+
+    def test_what_was_dangerous_before_is_not_asked_about_again(self) -> None:
+        row = make.config("timeout", total_seconds=20.0)
+
+        _client, answer, _values = self.posted(
+            "timeoutconfig_edit", row.pk, version=1, total_seconds="25"
+        )
+
+        assert answer.status_code == 302
+
+    def test_inheriting_may_be_dangerous_too(self) -> None:
+        place = make.environment()
+        make.config("timeout", make.scope(place), total_seconds=40.0)
+        row = make.config(at=make.scope(place, make.dependency(place)), enabled=False)
+
+        _client, answer, _values = self.posted("retryconfig_clear", row.pk, version=1)
+
+        assert answer.status_code == 422
+        assert RetryConfig.objects.exists()
+
+    def test_a_contradiction_is_refused_and_not_asked_about(self) -> None:
+        row = make.config("breaker", open_max_seconds=40.0)
+
+        _client, answer, _values = self.posted(
+            "breakerconfig_edit", row.pk, version=1, open_max_seconds="40", open_seconds="60"
+        )
+
+        assert answer.status_code == 422
+        assert not answer.context["review"].dangers
+        assert "open_max_seconds" in answer.context["form"].errors
+
+    def test_the_effective_page_says_what_is_dangerous_at_which_dependency(self) -> None:
+        place = make.environment()
+        service, bank = make.service(place, "checkout"), make.dependency(place, "bank")
+        make.uses(service, bank)
+        make.uses(service, make.dependency(place, "mail"))
+        make.config("timeout", make.scope(place, bank), total_seconds=20.0)
+
+        page = make.browser().get(address("servicepolicy_change", service.pk))
+
+        assert {each["dependency"]: len(each["dangers"]) for each in page.context["policies"]} == {
+            "bank": 1,
+            "mail": 0,
+        }
+        assert "3 attempts × 30 s = 90 s" in page.content.decode()

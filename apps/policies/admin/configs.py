@@ -9,9 +9,11 @@ from django.utils.translation import gettext_lazy
 
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
+from apps.core.changes import Danger
 from apps.core.forms import environment_field, reason_field, service_field
 from apps.fleet.models import Environment, Service
 from apps.policies import selectors, services
+from apps.policies.admin.dangers import new_dangers
 from apps.policies.admin.fields import (
     OptionalReasonForm,
     dependency_field,
@@ -55,7 +57,8 @@ def forms_of(pattern: str) -> tuple[type[SettingsForm], type[SettingsForm]]:
 
 
 def _initial(row: Config) -> dict[str, Any]:
-    return {**_typed(row.values), "inherited": selectors.inherited_by(row)}
+    nothing: dict[str, Any] = dict.fromkeys(PATTERNS[row.pattern].settings)
+    return {**nothing, **_typed(row.values), "inherited": selectors.inherited_by(row)}
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +73,27 @@ def _change(row: Config, *, actor: Actor, version: int | None, values: dict[str,
     reason = values.pop("reason")
     return services.set_config(
         row.pattern, scope=row.holds_in, values=values, version=version, reason=reason, actor=actor
+    )
+
+
+def _review_change(
+    row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]
+) -> list[Danger]:
+    values.pop("reason")
+    return new_dangers(
+        services.plan_config(
+            row.pattern, scope=row.holds_in, values=values, version=version, actor=actor
+        )
+    )
+
+
+def _review_clear(
+    row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]
+) -> list[Danger]:
+    return new_dangers(
+        services.plan_config(
+            row.pattern, scope=row.holds_in, values=None, version=version, actor=actor
+        )
     )
 
 
@@ -135,6 +159,14 @@ def _creation(pattern: str, form: type[SettingsForm]) -> Change:
             pattern, scope=scope, values=values, version=ABSENT, reason=reason, actor=actor
         )
 
+    def review(
+        row: None, *, actor: Actor, version: int | None, values: dict[str, Any]
+    ) -> list[Danger]:
+        scope = Scope(values.pop("environment").pk, values.pop("dependency"), values.pop("service"))
+        values.pop("reason")
+        plan = services.plan_config(pattern, scope=scope, values=values, actor=actor)
+        return new_dangers(plan)
+
     return Change(
         title=_("Set %(pattern)s settings") % {"pattern": PATTERNS[pattern].title.lower()},
         scope="config:write",
@@ -143,6 +175,7 @@ def _creation(pattern: str, form: type[SettingsForm]) -> Change:
         submit=gettext_lazy("Publish"),
         done=gettext_lazy("%(object)s: set and published."),
         icon="add",
+        review=review,
         intro=PATTERNS[pattern].help,
     )
 
@@ -158,6 +191,7 @@ def _edit(form: type[SettingsForm]) -> Change:
         icon="tune",
         initial=_initial,
         facts=_facts,
+        review=_review_change,
         intro=gettext_lazy("An empty field inherits. Services obey at once."),
     )
 
@@ -172,6 +206,7 @@ CLEAR = Change(
     dangerous=True,
     icon="undo",
     facts=_facts,
+    review=_review_clear,
     removes=True,
 )
 

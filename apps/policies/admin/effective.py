@@ -18,9 +18,11 @@ from apps.core.admin import Change, GuardedModelAdmin, column
 from apps.core.forms import reason_field
 from apps.fleet.models import Usage
 from apps.policies import rules, selectors, services
+from apps.policies.admin.dangers import dangers_of
 from apps.policies.admin.fields import DependencyForm, shown
 from apps.policies.admin.tables import settings_table
 from apps.policies.models import CONFIGS, Config, Override, Scope, ServicePolicy
+from apps.policies.rules import Calls
 from holdfast.spec import PATTERNS, PRESETS, Preset, setting
 
 
@@ -158,9 +160,17 @@ def _count(rows: QuerySet[Any]) -> Subquery:
 
 
 def _policies(service: ServicePolicy) -> list[dict[str, Any]]:
-    """Per dependency: what is in effect, and the way to the page that changes it."""
+    """Per dependency: what is in effect and dangerous, and the way to the page that changes it."""
+    findings = selectors.findings_of_service(service)
     return [
-        _policy(policy, _place(service, policy.dependency_id))
+        {
+            **_policy(policy, _place(service, policy.dependency_id)),
+            "dangers": dangers_of(
+                finding
+                for finding in findings
+                if Calls(service.slug, policy.dependency) in finding.calls
+            ),
+        }
         for policy in selectors.effective(service)
     ]
 

@@ -1,0 +1,38 @@
+"""Findings as the console's pages tell them."""
+
+from collections.abc import Iterable
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from apps.core.changes import Danger
+from apps.policies.rules import MOST_NAMED, Calls, Finding
+from apps.policies.services import Plan
+from apps.policies.wording import words_of
+
+
+def new_dangers(plan: Plan) -> list[Danger]:
+    """What to look at before a plan is carried out: nothing, where it makes nothing worse.
+
+    Nor where it will be refused: that has words of its own.
+    """
+    is_worse = plan.is_allowed and any(finding.is_new for finding in plan.warnings)
+    return dangers_of(plan.warnings) if is_worse else []
+
+
+def dangers_of(findings: Iterable[Finding]) -> list[Danger]:
+    return [_danger(finding) for finding in findings]
+
+
+def _danger(finding: Finding) -> Danger:
+    detail, remedy = words_of(finding)
+    more = len(finding.calls) - MOST_NAMED
+    rest = ngettext(" and %d more", " and %d more", more) % more if more > 0 else ""
+    where = ", ".join(_named(calls) for calls in finding.calls[:MOST_NAMED])
+    return Danger(detail, f"({where}{rest})", remedy)
+
+
+def _named(calls: Calls) -> str:
+    if not calls.dependency:
+        return _("every dependency")
+    return f"{calls.service} → {calls.dependency}" if calls.service else calls.dependency
