@@ -30,7 +30,7 @@ from holdfast._pipeline import (
     call_sync,
     refuse_coroutine,
 )
-from holdfast._scope import Scope, active, current
+from holdfast._scope import Scope, active, current, leave
 from holdfast._watch import is_ours
 from holdfast.errors import CallTimeout
 from holdfast.histogram import EDGES
@@ -279,7 +279,7 @@ async def _in_scope_async(
         return await begin(function, args, kwargs)
     finally:
         scope.is_over = True
-        current.reset(token)
+        leave(token)
 
 
 def _new(

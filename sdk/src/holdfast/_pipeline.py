@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from holdfast._call import Call, add_note
 from holdfast._fallback import Link, NoAnswer
 from holdfast._hedge import attempt_hedged, may_hedge
-from holdfast._scope import Scope, current
+from holdfast._scope import Scope, current, leave
 from holdfast._timeout import Job, run_limited
 from holdfast.errors import BulkheadFull, Misused
 
@@ -188,7 +188,7 @@ def _close_scope(
 ) -> None:
     if scope is not None and token is not None:
         scope.is_over = not is_left_behind
-        current.reset(token)
+        leave(token)
 
 
 def _run_on_thread(call: Call, work: Callable[[], Any], limit: float) -> Any:

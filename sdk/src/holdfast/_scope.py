@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ class Scope:
 current: ContextVar[Scope | None] = ContextVar("holdfast_scope", default=None)
 running: ContextVar[Letter | None] = ContextVar("holdfast_redrive", default=None)
 """The letter that is being tried again around us: guards inside need not capture it anew."""
+
+
+def leave(token: Token[Scope | None]) -> None:
+    """Forget the attempt that was begun with that token."""
+    try:  # noqa: SIM105 - a context manager costs more than all the rest
+        current.reset(token)
+    except ValueError:
+        pass  # a coroutine nobody waited for is closed in whatever context frees it
 
 
 def active() -> Scope | None:
