@@ -116,6 +116,32 @@ class TestGuardedCalls:
         assert hf.dependency("api").breaker.state == "half_open"
         assert hf.call("api", lambda: 1) == 1
 
+    async def test_a_storm_of_cancellations_opens_nothing(self) -> None:
+        hf = make_holdfast(breaker={"minimum_calls": 1, "consecutive_failures": 1})
+
+        for _ in range(50):
+            calls = [asyncio.create_task(hf.acall("api", asyncio.Event().wait)) for _ in range(20)]
+            await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+
+        stats = hf.dependency("api").stats()
+        assert (stats["cancelled"], stats["window"]["calls"], stats["in_flight"]) == (1_000, 0, 0)
+        assert hf.dependency("api").breaker.state == "closed"
+
+    def test_a_turn_that_comes_too_late_never_costs_a_probe(self) -> None:
+        limit = {"enabled": True, "calls": 1, "per_seconds": 600}
+        hf = make_holdfast(breaker=ONE_FAILURE | {"half_open_concurrent": 1}, rate_limit=limit)
+        open_circuit(hf)
+        hf.fake_clock.advance(30)
+
+        assert hf.try_call("api", lambda: 1).rejection is not None
+        hf.fake_clock.advance(600)
+
+        assert hf.call("api", lambda: "back") == "back"
+        assert hf.dependency("api").breaker.state == "closed"
+
     def test_a_full_bulkhead_never_costs_a_probe(self) -> None:
         hf = make_holdfast(breaker=ONE_FAILURE, bulkhead={"max_concurrent": 1})
         open_circuit(hf)
@@ -145,6 +171,23 @@ class TestGuardedCalls:
 
         stats = hf.dependency("api").stats()
         assert (stats["calls"], stats["failures"], stats["in_flight"]) == (1, 0, 0)
+        assert hf.dependency("api").breaker.state == "closed"
+
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
+    def test_nor_is_it_within_a_coroutine(self, kind: type[BaseException]) -> None:
+        hf = make_holdfast(
+            breaker=ONE_FAILURE, retry={"attempts": 3}, timeout={"attempt_seconds": 0}
+        )
+
+        async def end() -> None:
+            raise kind
+
+        call = hf.acall("api", end)
+        with pytest.raises(kind):
+            call.send(None)  # by hand: a loop would end with it
+
+        stats = hf.dependency("api").stats()
+        assert (stats["cancelled"], stats["failures"], stats["in_flight"]) == (1, 0, 0)
         assert hf.dependency("api").breaker.state == "closed"
 
     def test_stop_iteration_is_neither_failure_nor_retried(self) -> None:

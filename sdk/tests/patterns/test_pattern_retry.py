@@ -115,6 +115,37 @@ class TestRetrying:
         assert answers == ["answer"] * 40
         assert {flaky.calls for flaky in flakies} == {3}
 
+    async def test_coroutines_and_threads_on_one_function_keep_their_counts_and_waits_apart(
+        self,
+    ) -> None:
+        hf = make_holdfast(
+            breaker={"enabled": False}, retry=NO_JITTER | {"attempts": 4, "budget_tokens": 0}
+        )
+
+        @hf.guard("api")
+        async def later(flaky: Flaky) -> str:
+            return await flaky.later()
+
+        @hf.guard("api")
+        def now(flaky: Flaky) -> str:
+            return flaky()
+
+        flakies = [Flaky(number % 4) for number in range(24)]
+        side_by_side = [asyncio.to_thread(now, each) for each in flakies[:12]]
+        answers = await asyncio.gather(*side_by_side, *(later(each) for each in flakies[12:]))
+
+        waits = [wait for each in flakies for wait in (0.1, 0.2, 0.4)[: each.failures]]
+        assert answers == ["answer"] * 24
+        assert [each.calls for each in flakies] == [each.failures + 1 for each in flakies]
+        assert sorted(hf.fake_clock.slept) == pytest.approx(sorted(waits))
+
+    @pytest.mark.parametrize("attempts", [0, None])
+    def test_no_attempt_at_all_is_refused_and_not_taken_for_some_other_number(
+        self, attempts: Any
+    ) -> None:
+        with pytest.raises(ValueError, match=r"retry\.attempts"):
+            make_holdfast(retry={"attempts": attempts})
+
     def test_it_stops_when_the_circuit_opens(self) -> None:
         hf = make_holdfast(breaker={"consecutive_failures": 2}, retry=NO_JITTER | {"attempts": 5})
         flaky = Flaky(99)
@@ -151,8 +182,26 @@ class TestRetrying:
         with pytest.raises(asyncio.CancelledError):
             await task
 
+        stats = hf.dependency("api").stats()
         assert flaky.calls == 1
-        assert hf.dependency("api").in_flight == 0
+        assert (stats["in_flight"], stats["budget_tokens"]) == (0, 99)  # paid for one failure
+
+    async def test_a_rule_for_all_errors_does_not_retry_a_cancellation(self) -> None:
+        hf = make_holdfast()
+        calls = 0
+
+        @hf.guard("api", errors={"transient": [BaseException, lambda error: True]})
+        async def cancelled() -> None:
+            nonlocal calls
+            calls += 1
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled()
+
+        stats = hf.dependency("api").stats()
+        assert calls == 1
+        assert (stats["cancelled"], stats["failures"], stats["in_flight"]) == (1, 0, 0)
 
     async def test_a_cancelled_attempt_is_never_retried(self) -> None:
         hf = make_holdfast()
@@ -223,6 +272,21 @@ class TestBudget:
 
         assert flaky.calls == 1
         assert hf.dependency("api").stats()["rejected"]["budget"] == 2
+
+    async def test_calls_that_wait_for_their_retry_have_paid_once_each(self) -> None:
+        hf = make_holdfast(breaker={"enabled": False}, retry=NO_JITTER | {"attempts": 2})
+        flakies = [Flaky(1) for _ in range(20)]
+        left: list[float] = []
+
+        async def wait_for_the_others(seconds: float) -> None:
+            left.append(hf.dependency("api").stats()["budget_tokens"])
+            while len(left) < len(flakies):  # noqa: ASYNC110 - all of them wait at the same time
+                await asyncio.sleep(0)
+
+        hf.fake_clock.sleep_async = wait_for_the_others  # type: ignore[method-assign]  # our seam
+        await asyncio.gather(*(hf.acall("api", each.later) for each in flakies))
+
+        assert left == [100 - number for number in range(1, 21)]
 
     def test_few_calls_may_always_retry_with_a_fresh_budget(self) -> None:
         budget = Budget(100, 0.1)
