@@ -16,6 +16,7 @@ from holdfast._breaker import Breaker
 from holdfast._bulkhead import Bulkhead
 from holdfast._dependency import Dependency
 from holdfast._lane import run, run_async
+from holdfast._stats import Stats
 from holdfast.testing import LocalHoldfast
 from sdk.tests.patterns.switching import Scene, explore
 
@@ -238,7 +239,7 @@ class TestPolicies:
 
             return Scene(work=collect, meanwhile=lambda: hf.call("api", int), check=check)
 
-        assert explore(make, within=Dependency.collect) > 3
+        assert explore(make, within=Stats.snapshot) > 3
 
 
 def opens(hf: LocalHoldfast) -> None:
