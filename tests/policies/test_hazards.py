@@ -243,6 +243,26 @@ class TestAmplification:
         assert ways["orders", "mail"] == Way(("job", "orders", "mail"), (5, 1))
         assert ways["web", "orders"] == Way(("web", "orders", "bank"), (2, 4))
 
+    def test_a_thousand_callers_of_one_service_are_one_finding(self) -> None:
+        callers = [(f"shop-{number}", "orders") for number in range(1_000)]
+
+        findings = self.ways([*callers, ("orders", "bank"), ("bank", "postgres")])
+
+        assert "along … → orders → bank → postgres: 3 × 3 × 3" in (
+            words_of(findings["retries_multiply"]).detail
+        )
+        assert len(findings["retries_multiply"].calls) == 1_002
+
+    def test_services_that_all_call_each_other_are_told_of_few_circles(self) -> None:
+        names = [f"s{number}" for number in range(12)]
+        hops = [(one, other) for one in names for other in names if one != other]
+
+        findings = analyse({}, Surroundings(hops=hops, watched=hops, retries=everywhere(2)))
+
+        circles = [each for each in findings if each.hazard.code == "retries_in_a_circle"]
+        assert len(circles) == 5
+        assert all(len(each.calls) == 2 for each in circles)
+
     def test_a_way_longer_than_the_stack_is_walked(self) -> None:
         hops = [(f"s{number:05}", f"s{number + 1:05}") for number in range(5_000)]
 

@@ -181,6 +181,17 @@ class TestWarnings:
         assert codes(bad, "warnings") == ["attempts_over_deadline"]
         assert good.json()["warnings"] == []
 
+    def test_a_preset_says_what_is_dangerous_where_it_is_set(self) -> None:
+        place = make.environment()
+        bank = make.dependency(place, "bank")
+        make.config("timeout", make.scope(place, bank), total_seconds=60.0)
+
+        answer = make.client(place).post("/api/v1/presets/alpaca/apply", {"dependency": "bank"})
+
+        assert answer.status_code == 200
+        (warning,) = answer.json()["warnings"]
+        assert warning["detail"].startswith("4 attempts × 30 s = 120 s is longer than")
+
     def test_other_dependencies_are_not_its_business(self) -> None:
         place = make.environment()
         make.config("timeout", make.scope(place, make.dependency(place)), total_seconds=6.0)

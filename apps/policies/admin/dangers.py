@@ -10,6 +10,8 @@ from apps.policies.rules import MOST_NAMED, Calls, Finding
 from apps.policies.services import Plan
 from apps.policies.wording import words_of
 
+MOST_SHOWN = 10  # on one page, what is new first
+
 
 def new_dangers(plan: Plan) -> list[Danger]:
     """What to look at before a plan is carried out: nothing, where it makes nothing worse.
@@ -17,7 +19,8 @@ def new_dangers(plan: Plan) -> list[Danger]:
     Nor where it will be refused: that has words of its own.
     """
     is_worse = plan.is_allowed and any(finding.is_new for finding in plan.warnings)
-    return dangers_of(plan.warnings) if is_worse else []
+    newest_first = sorted(plan.warnings, key=lambda finding: not finding.is_new)
+    return dangers_of(newest_first[:MOST_SHOWN]) if is_worse else []
 
 
 def dangers_of(findings: Iterable[Finding]) -> list[Danger]:

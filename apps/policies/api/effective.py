@@ -18,7 +18,7 @@ from apps.core.leases import LONGEST_REASON
 from apps.core.permissions import actor_of, requires
 from apps.fleet.models import SLUG, Service
 from apps.policies import selectors, services
-from apps.policies.api.findings import FindingOut
+from apps.policies.api.findings import MOST_FINDINGS, FindingOut
 from apps.policies.models import Override
 from apps.publication.models import Revision
 from holdfast.spec import json_schema
@@ -56,7 +56,9 @@ class EffectivePolicyOut(serializers.Serializer[selectors.EffectivePolicy]):
 class EffectiveOut(serializers.Serializer[Any]):
     service = serializers.CharField()
     dependencies = EffectivePolicyOut(many=True)
-    findings = FindingOut(many=True, help_text="What is dangerous about it, calls by calls.")
+    findings = FindingOut(
+        many=True, help_text=f"What is dangerous about it; at most {MOST_FINDINGS}."
+    )
 
 
 class RollbackIn(Strict):
@@ -88,7 +90,7 @@ class EffectiveView(APIView):
         found = {
             "service": row.slug,
             "dependencies": selectors.effective(row),
-            "findings": selectors.findings_of_service(row),
+            "findings": selectors.findings_of_service(row)[:MOST_FINDINGS],
         }
         return Response(EffectiveOut(found).data)
 

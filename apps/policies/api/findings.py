@@ -9,6 +9,7 @@ from rest_framework import serializers
 from apps.policies.rules import Calls, Finding
 from apps.policies.wording import CODES, words_of
 
+MOST_FINDINGS = 50  # in one answer, refusals first
 MOST_CALLS = 20  # named of one finding or change; the rest is counted
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -10,7 +10,8 @@ from rest_framework.views import APIView
 
 from apps.core.api import respond, valid
 from apps.core.permissions import actor_of, requires
-from apps.policies import rules, services
+from apps.policies import rules, selectors, services
+from apps.policies.api.findings import MOST_FINDINGS, FindingOut, each_as
 from apps.policies.api.shapes import REASON, ScopeIn, scope_of
 from apps.policies.models import CONFIGS
 from holdfast.spec import CHECK_KINDS, PRESETS, Preset
@@ -65,6 +66,14 @@ class AppliedOut(serializers.Serializer[services.Applied]):
     )
     has_new_check = serializers.BooleanField(help_text="Whether a check was added.")
     left_out = serializers.ListField(child=serializers.CharField(), help_text=LEFT_OUT)
+    warnings = serializers.SerializerMethodField(
+        help_text=f"What is dangerous about what it set; at most {MOST_FINDINGS}."
+    )
+
+    @extend_schema_field(FindingOut(many=True))
+    def get_warnings(self, applied: services.Applied) -> Any:
+        found = selectors.warnings_of(applied.configs)
+        return each_as(FindingOut, found[:MOST_FINDINGS])
 
 
 class PresetsView(APIView):

@@ -12,9 +12,10 @@ from apps.core.actor import Actor
 from apps.core.api import Strict
 from apps.core.leases import LONGEST_REASON
 from apps.fleet.selectors import named_dependency, named_service
-from apps.policies import rules, selectors, services
-from apps.policies.api.findings import MOST_CALLS, CallsOut, FindingOut, each_as
+from apps.policies import rules, selectors
+from apps.policies.api.findings import MOST_CALLS, MOST_FINDINGS, CallsOut, FindingOut, each_as
 from apps.policies.models import Config, Scope
+from apps.policies.services import Plan, PlannedChange
 from holdfast.spec import PATTERNS, clean_pattern, json_schema, setting
 
 REASON = serializers.CharField(
@@ -108,12 +109,12 @@ class WrittenOut(ConfigOut):
     """The same right after it was written, with what is dangerous about it."""
 
     warnings = serializers.SerializerMethodField(
-        help_text="What is dangerous about it, wherever it has an effect."
+        help_text=f"What is dangerous about it, wherever it has an effect; at most {MOST_FINDINGS}."
     )
 
     @extend_schema_field(FindingOut(many=True))
     def get_warnings(self, row: Config) -> Any:
-        return each_as(FindingOut, selectors.warnings_of(row))
+        return each_as(FindingOut, selectors.warnings_of([row])[:MOST_FINDINGS])
 
 
 class ShiftOut(serializers.Serializer[rules.Shift]):
@@ -122,7 +123,7 @@ class ShiftOut(serializers.Serializer[rules.Shift]):
     after = serializers.JSONField(allow_null=True)
 
 
-class PlannedChangeOut(serializers.Serializer[services.PlannedChange]):
+class PlannedChangeOut(serializers.Serializer[PlannedChange]):
     settings = ShiftOut(many=True, help_text="As services obey them: defaults are filled in.")
     calls = serializers.SerializerMethodField(
         help_text=f"Whose calls it would change, sorted; at most {MOST_CALLS}."
@@ -130,10 +131,10 @@ class PlannedChangeOut(serializers.Serializer[services.PlannedChange]):
     more = serializers.SerializerMethodField(help_text="How many others.")
 
     @extend_schema_field(CallsOut(many=True))
-    def get_calls(self, change: services.PlannedChange) -> Any:
+    def get_calls(self, change: PlannedChange) -> Any:
         return each_as(CallsOut, change.calls[:MOST_CALLS])
 
-    def get_more(self, change: services.PlannedChange) -> int:
+    def get_more(self, change: PlannedChange) -> int:
         return max(0, len(change.calls) - MOST_CALLS)
 
 
@@ -143,7 +144,7 @@ class PlannedFindingOut(FindingOut):
     )
 
 
-class PlanOut(serializers.Serializer[services.Plan]):
+class PlanOut(serializers.Serializer[Plan]):
     """What a change would do; nothing of it has been done."""
 
     pattern = serializers.CharField()
@@ -154,7 +155,13 @@ class PlanOut(serializers.Serializer[services.Plan]):
     is_allowed = serializers.BooleanField(help_text="Whether the change would be published.")
     services = serializers.IntegerField(help_text="How many would obey something else.")
     changes = PlannedChangeOut(many=True)
-    findings = PlannedFindingOut(many=True)
+    findings = serializers.SerializerMethodField(
+        help_text=f"What would be dangerous, refusals first; at most {MOST_FINDINGS}."
+    )
+
+    @extend_schema_field(PlannedFindingOut(many=True))
+    def get_findings(self, plan: Plan) -> Any:
+        return each_as(PlannedFindingOut, plan.findings[:MOST_FINDINGS])
 
 
 @dataclass(frozen=True)

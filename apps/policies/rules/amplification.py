@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 MOST_CALLS = 10  # of one, before it is worth a warning: two services that try three times make 9
 MOST_HOPS = 8  # of a way that is followed, on each side of a hop
+ANYBODY = "…"
 
 Hop = tuple[str, str]  # a service and the dependency it calls, which may be a service too
 
@@ -26,6 +27,10 @@ class Way(NamedTuple):
     @property
     def product(self) -> int:
         return math.prod(self.attempts)
+
+    def from_any(self) -> "Way":
+        """The same, whoever begins it."""
+        return self._replace(names=(ANYBODY, *self.names[1:]))
 
     @property
     def is_amplified(self) -> bool:

@@ -18,6 +18,7 @@ from apps.policies.rules.settings import Calls, Policy
 from holdfast.spec import effective_pattern
 
 NOTHING_SET: Policy = {}
+MOST_CIRCLES = 5  # told at once, the shortest first: mending them mends longer ones
 PATIENCE = 3_600.0  # seconds a breaker may take to have seen enough calls
 
 
@@ -176,11 +177,21 @@ def _amplified(around: Surroundings) -> Iterator[Concern]:
         return tried[id(policy)]
 
     ways, circles = explore(around.hops, attempts)
-    for hop in sorted(watched & ways.keys()):
-        if ways[hop].is_amplified:
-            yield _way_hazard("retries_multiply", ways[hop]), Calls(*hop)
-    for circle in circles:
+    found = {hop: ways[hop] for hop in watched & ways.keys() if ways[hop].is_amplified}
+    for hop, way in _without_lone_beginnings(found):
+        yield _way_hazard("retries_multiply", way), Calls(*hop)
+    for circle in sorted(circles, key=lambda circle: (len(circle.names), circle))[:MOST_CIRCLES]:
         yield from _round_hazards(circle, watched)
+
+
+def _without_lone_beginnings(found: Mapping[Hop, Way]) -> Iterator[tuple[Hop, Way]]:
+    """Ways that differ in nothing but who begins them are one: a thousand may call a service."""
+    beginnings: dict[Way, set[str]] = defaultdict(set)
+    for way in found.values():
+        beginnings[way.from_any()].add(way.names[0])
+    for hop, way in found.items():
+        shared = way.from_any()
+        yield hop, way if len(beginnings[shared]) == 1 else shared
 
 
 def _round_hazards(circle: Way, watched: set[Hop]) -> Iterator[Concern]:

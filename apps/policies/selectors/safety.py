@@ -2,7 +2,7 @@
 size of the environment, and none of them where the settings give no cause to ask.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,13 +34,17 @@ def published(environment_id: int, *, dependencies: Collection[str] | None = Non
     return {(service, dependency, name): body or {} for service, dependency, name, body in rows}
 
 
-def warnings_of(row: Config) -> list[Finding]:
-    """What is dangerous about the settings of `row`'s pattern where the row has an effect."""
-    place = Calls(**row.holds_in.slugs)
+def warnings_of(rows: Sequence[Config]) -> list[Finding]:
+    """What is dangerous about the settings of these rows' patterns where they have an effect.
+
+    They are of one scope, and at least one.
+    """
+    scope = rows[0].holds_in
+    place = Calls(**scope.slugs)
     bodies = published(
-        row.environment_id, dependencies={place.dependency} if place.dependency else None
+        scope.environment_id, dependencies={place.dependency} if place.dependency else None
     )
-    return findings_where(row.holds_in, bodies, patterns=[row.pattern])
+    return findings_where(scope, bodies, patterns={row.pattern for row in rows})
 
 
 def findings_of_service(service: Service) -> list[Finding]:
