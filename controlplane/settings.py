@@ -248,6 +248,7 @@ SPECTACULAR_SETTINGS = {
         "EngagementOutcomeEnum": "apps.alerts.models.Engagement.Outcome",
         "OverrideModeEnum": "apps.policies.models.Override.Mode",
         "SeverityEnum": "apps.alerts.models.rule.Severity",
+        "FindingSeverityEnum": ["warning", "refusal"],
         "LetterStatusEnum": "apps.deadletters.models.LetterStatus",
         "CaptureStatusEnum": ["created", "updated", "unchanged", "invalid"],
         "AuditOutcomeEnum": "apps.audit.models.Entry.Outcome",
