@@ -160,6 +160,7 @@ class Breaker:
                 self.ledger = SHUT  # nothing is written to the old one behind our back
                 window = new_window(*shape, now)
                 carry_over(self._window, window, now)
+                window.is_clean = window.is_clean and not self.consecutive  # which a success ends
                 self._window = window
             if rules.enabled != old.enabled:
                 self.generation += 1

@@ -12,6 +12,11 @@ import pytest
 from sdk.tests.client.server import Fault, PolicyServer
 from sdk.tests.client.world import TOKEN, document, eventually, flag
 
+WARNINGS = (
+    *("-W", "error"),
+    # What Python says, since 3.12, of what these tests are about.
+    *("-W", "ignore:This process:DeprecationWarning"),
+)
 SETUP = """
 import json, os, sys, threading, time
 from holdfast import Holdfast
@@ -51,7 +56,7 @@ def environ(server: PolicyServer, tmp_path: Path) -> dict[str, str]:
 
 def run(code: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", SETUP + code],
+        [sys.executable, *WARNINGS, "-c", SETUP + code],
         env=environ,
         capture_output=True,
         text=True,
@@ -300,7 +305,7 @@ hf = Holdfast(timing=timing)
 def started(code: str, environ: dict[str, str]) -> "subprocess.Popen[str]":
     """A process that has printed its first line."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", SETUP + LETTERS + code],
+        [sys.executable, *WARNINGS, "-c", SETUP + LETTERS + code],
         env=environ,
         stdout=subprocess.PIPE,
         text=True,

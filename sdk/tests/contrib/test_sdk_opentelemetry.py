@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -167,7 +168,7 @@ class TestGuards:
         with pytest.raises(ConnectionError):
             await pay()
 
-        assert asyncio.iscoroutinefunction(pay)
+        assert inspect.iscoroutinefunction(pay)
         assert said(span())["holdfast.attempts"] == 3
 
     def test_methods_of_every_kind(self, hf: TracedLocal, exporter: InMemorySpanExporter) -> None:

@@ -185,6 +185,15 @@ def test_the_success_that_completes_the_minimum_is_judged_on_both(
     compare([*steps, failed, failed, *[("call", [(None, 0.0)])] * 4])
 
 
+def test_a_success_ends_a_row_of_failures_that_the_window_has_forgotten() -> None:
+    """As one failed call of four is none of two, where a window in between kept the counts only."""
+    two, minute = {"window_calls": 2, "minimum_calls": 1}, {"window": "time"}
+    succeeded, failed = ("call", [(None, 0.0)]), ("call", [(ConnectionError, 0.0)])
+    steps: list[Step] = [("policy", {"retry": {"enabled": False}}), *[succeeded] * 3, failed]
+
+    compare([*steps, ("policy", {"breaker": minute}), ("policy", {"breaker": two}), succeeded])
+
+
 def test_the_lane_is_taken_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the tests above compare the long way with itself."""
     monkeypatch.setattr(_scope, "is_asked_for", False)
