@@ -175,6 +175,7 @@ class Breaker:
         force_open beats all other modes; among those the one set last wins.
         """
         with self._lock:
+            self._end_leases(now)  # a new one does not prolong what was over
             self._overrides.pop(source, None)
             if override is not None:
                 self._overrides[source] = override
@@ -222,9 +223,12 @@ class Breaker:
             return self._override.mode in ("disabled", "force_open")
         return not self.rules.enabled
 
-    def _catch_up(self, now: float) -> None:
+    def _end_leases(self, now: float) -> None:
         if any(_is_over(override, now) for override in self._overrides.values()):
             self._follow_overrides("lease_ended", now)
+
+    def _catch_up(self, now: float) -> None:
+        self._end_leases(now)
         if self.state == "half_open" and self._override is None:
             self._reclaim_lost(now)
         if self.rules.hung_call_seconds:

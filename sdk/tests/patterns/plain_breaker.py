@@ -103,6 +103,7 @@ class PlainBreaker:
 
     def set_override(self, mode: str | None, lease: float | None) -> None:
         """An operator says, or takes back, an override."""
+        self._follow_override()
         until = math.inf if lease is None else self.now + lease
         self.asked = None if mode is None else (mode, until)
         self._follow_override()

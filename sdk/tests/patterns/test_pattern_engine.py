@@ -297,6 +297,17 @@ class TestLeases:
         assert hf.call("api", lambda: 1) == 1
         assert hf.dependency("api").breaker.override is None
 
+    def test_one_that_ended_unnoticed_is_not_prolonged_by_the_next(self) -> None:
+        hf = LocalHoldfast()
+        hf.call("api", int)
+        hf.override("api", "force_open", lease_seconds=60)
+        hf.fake_clock.advance(61)
+
+        hf.override("api", "force_open", lease_seconds=60)
+
+        events = [each["data"] for each in hf.collect()["events"] if "override" in each["type"]]
+        assert [each["cause"] for each in events] == ["set", "lease_ended", "set"]
+
     def test_an_override_may_come_before_the_first_call(self) -> None:
         hf = LocalHoldfast()
         hf.override("never-called", "force_open")
