@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 NAME = "published.msgpack"
 SCHEMA = 1
-GRAIN_SECONDS = 10.0  # the file is written, or its age set back to none, at most this often
+EVERY_SECONDS = 10.0  # it is looked whether the file must be written
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -46,25 +46,22 @@ class Published:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept: Snapshot | None = None
-        self._written_at = float("-inf")
 
     def keep(self, snapshot: Snapshot) -> None:
-        """Have the file say this, at the latest `GRAIN_SECONDS` from now if it is asked again.
+        """Have the file say this, and no more than its age where it says it already.
 
-        A disk that is full or broken is logged; whatever was kept stays.
+        Waits for the disk, so it is not for those who hand on what is published. A disk that is
+        full or broken is logged; whatever was kept stays.
         """
-        if time.monotonic() - self._written_at < GRAIN_SECONDS:
-            return
+        reached = time.time() - (time.monotonic() - snapshot.reached_at)
         try:
-            if _is_same(self._kept, snapshot):
-                os.utime(self._path)
-            else:
+            if not _is_same(self._kept, snapshot):
                 self._write(_encoder.encode(_packed(snapshot)))
                 self._kept = snapshot
+            os.utime(self._path, (reached, reached))
         except OSError as error:
             self._kept = None
             log.warning("published.not_kept", error=type(error).__name__, detail=error.strerror)
-        self._written_at = time.monotonic()
 
     def read(self, pace: Pace) -> Snapshot | None:
         """What was kept, as old as it is; None if there is nothing, or not of this database."""

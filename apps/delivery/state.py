@@ -17,7 +17,7 @@ from django.db import Error
 from apps.accounts.services import remember_uses
 from apps.core import bus, clock, loops
 from apps.delivery.answers import STALE_AFTER, key_of, selector_of
-from apps.delivery.keeping import NAME, Published
+from apps.delivery.keeping import EVERY_SECONDS, NAME, Published
 from apps.delivery.lookups import Lookups
 from apps.delivery.selectors import read_keys, read_origins, read_places
 from apps.delivery.snapshot import Key, Pace, Snapshot, Touched
@@ -156,6 +156,9 @@ class State:
             if self.snapshot is None and self.file is not None:
                 self._start_from(self.file)
             raise
+
+    def keep(self) -> None:
+        """Put what is served on disk, for a start without the database; waits for the disk."""
         if self.file is not None and self.snapshot is not None:
             self.file.keep(self.snapshot)
 
@@ -259,6 +262,7 @@ def keep_fresh() -> None:
         every=ROUND_SECONDS,
         keeps_connection=True,
     )
+    loops.register("published", lambda stopping: get().keep(), every=EVERY_SECONDS, finishes=True)
     for topic in TOPICS:
         bus.subscribe(topic, _waker(topic, loop), on_loop=False)
 

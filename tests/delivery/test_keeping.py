@@ -47,6 +47,7 @@ def kept(path: Path, token: str) -> State:
     known = State()
     known.file = Published(path)
     known.refresh()
+    known.keep()
     return known
 
 
@@ -122,28 +123,34 @@ class TestKeeping:
         assert token.rpartition("_")[2].encode() not in path.read_bytes()
 
     def test_what_is_published_later_is_kept_too(
-        self, kept: State, path: Path, where: Environment, monkeypatch: pytest.MonkeyPatch
+        self, kept: State, path: Path, where: Environment
     ) -> None:
-        monkeypatch.setattr("apps.delivery.keeping.GRAIN_SECONDS", 0.0)
         make.publish(where, make.flag_piece("later"))
         kept.hear("published")
         kept.refresh()
+        kept.keep()
 
         found = Published(path).read(PACE)
 
         assert found is not None
         assert b"later" in found.places[where.pk].document("checkout").body
 
-    def test_without_news_only_its_time_is_set(
-        self, kept: State, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("apps.delivery.keeping.GRAIN_SECONDS", 0.0)
+    def test_without_news_only_its_time_is_set(self, kept: State, path: Path) -> None:
         before = path.stat()
         os.utime(path, (1, 1))
         kept.hear("published")
         kept.refresh()
+        kept.keep()
 
         assert (path.stat().st_ino, path.stat().st_mtime > 1) == (before.st_ino, True)
+
+    def test_it_ages_while_the_database_is_away(self, kept: State, path: Path) -> None:
+        assert kept.snapshot is not None
+        object.__setattr__(kept.snapshot, "reached_at", time.monotonic() - 60)
+
+        kept.keep()
+
+        assert time.time() - path.stat().st_mtime == pytest.approx(60, abs=5)
 
     def test_a_disk_that_takes_nothing_stops_nobody(
         self, where: Environment, token: str, tmp_path: Path
@@ -152,6 +159,7 @@ class TestKeeping:
         known.file = Published(tmp_path / "no" / "such" / "directory" / NAME)
 
         known.refresh()
+        known.keep()
 
         assert asked(known, token)[0] == 200
 
