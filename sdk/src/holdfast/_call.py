@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from holdfast._breaker import Outcome as BreakerOutcome
@@ -12,15 +12,14 @@ from holdfast._bulkhead import Bulkhead
 from holdfast._classify import classify, is_timeout
 from holdfast._dependency import Dependency
 from holdfast._events import log
-from holdfast._failed import FailedCall, is_exhausted, reason_of
-from holdfast._fallback import Link, NoAnswer, Request, causes_of
+from holdfast._fallback import Request
 from holdfast._options import Options
 from holdfast._plan import Plan
 from holdfast._rate_limit import Turn
 from holdfast._recovery import RecoveryRule
 from holdfast._remedies import take_note
 from holdfast._retry import Attempts, StopReason, is_repeatable
-from holdfast._scope import Scope, active, running
+from holdfast._scope import Scope, active
 from holdfast._stats import Stats
 from holdfast._throttle import Bucket
 from holdfast.errors import (
@@ -44,7 +43,6 @@ class Call:
         "dependency",
         "first_failed_at",
         "had_turn",
-        "is_captured",
         "is_left_behind",
         "limit",
         "made",
@@ -79,7 +77,6 @@ class Call:
         self.source = "call"
         self.stop: StopReason | None = None
         self.first_failed_at: float | None = None  # UTC timestamp
-        self.is_captured = False  # it is a dead letter already
         self.is_left_behind = False  # on a thread that is still busy with it
         self.deadline_at = self._overall_deadline()
 
@@ -281,51 +278,6 @@ class Call:
         self._about_to_retry(klass, answer)
         return answer
 
-    def links(self, error: Exception) -> tuple[Link, ...]:
-        """The fallbacks that answer for this error."""
-        klass, dependency = self.class_of(error), self.dependency
-        now = dependency.shared.clock.monotonic()
-        return self.plan.fallback.links_for(
-            causes_of(error, klass),
-            has_function=self.options.fallback is not None,
-            whatever=dependency.recovery.lets_fallback_answer(error, klass, now),
-        )
-
-    def fallback_function(self, link: Link) -> Callable[..., Any]:
-        """The function a link names.
-
-        Raises:
-            NoAnswer: there is none of that name.
-        """
-        registered = self.dependency.shared.functions.get(link.name)
-        function = registered if link.name else self.options.fallback
-        if function is None:
-            raise NoAnswer(f"no function {link.name or 'was given to the guard'}")
-        return function
-
-    def look_up(self, link: Link, error: Exception) -> Any:
-        """The answer of a link without a function; raises NoAnswer if it has none."""
-        if link.kind == "queue":
-            return self._queue(link, error)
-        now = self.dependency.shared.clock.monotonic()
-        return self.dependency.fallbacks.look_up(link, self.request, now)
-
-    def answered(self, link: Link, error: Exception) -> None:
-        """A fallback answered."""
-        if self.plan.dead_letter.when == "always":
-            self._bury(error)
-        self.source = link.kind
-        self.dependency.stats.count(f"fallbacks.{link.kind}")
-        self.dependency.shared.events.emit_sampled(
-            "fallback.used", self.dependency.name, {"kind": link.kind}
-        )
-
-    def failed(self, error: Exception) -> None:
-        """Nothing answered: the caller gets the error."""
-        when = self.plan.dead_letter.when
-        if when in ("failed", "always") or (when == "exhausted" and self._is_exhausted(error)):
-            self._bury(error)
-
     def open_scope(self) -> Scope | None:
         """What the function inside may know of this attempt; None if there is nothing to know."""
         outer = active()
@@ -337,45 +289,6 @@ class Call:
         return Scope(at, monotonic, is_retry=is_retry)
 
     # -- below: only for the above -----------------------------------------------------------
-
-    def _queue(self, link: Link, error: Exception) -> Any:
-        if self.dependency.shared.sink is None:
-            raise NoAnswer("no queue of dead letters is installed")
-        if running.get() is not None:
-            raise NoAnswer("a dead letter is being tried again: it stays the one that waits")
-        function = self.request.function
-        handler = link.name or self.options.dead_letter or getattr(function, "__name__", "")
-        self._hand_over(handler, error)
-        if not self.is_captured:
-            raise NoAnswer("the queue of dead letters did not take the call")
-        return link.value
-
-    def _bury(self, error: Exception) -> None:
-        """Make a dead letter of the call if its author named a handler, and none was made yet."""
-        is_wanted = self.options.dead_letter and self.class_of(error) != "ignored"
-        if is_wanted and not self.is_captured:
-            self._hand_over(self.options.dead_letter, error)
-
-    def _hand_over(self, handler: str, error: Exception) -> None:
-        sink = self.dependency.shared.sink
-        self.is_captured = sink is not None and sink(
-            FailedCall(
-                dependency=self.dependency.name,
-                handler=handler,
-                args=self.request.args,
-                kwargs=self.request.kwargs,
-                error=error,
-                reason=reason_of(error, exhausted=self._is_exhausted(error)),
-                attempts=self.made,
-                first_failed_at=self.first_failed_at,
-                rules=self.plan.dead_letter,
-                serialize=self.options.serialize,
-                idempotency_key=self.options.idempotency_key,
-            )
-        )
-
-    def _is_exhausted(self, error: Exception) -> bool:
-        return is_exhausted(error, self.class_of(error), self.stop, self.made)
 
     def _overall_deadline(self) -> float | None:
         total = self.plan.timeout.total_seconds

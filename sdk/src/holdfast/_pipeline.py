@@ -17,6 +17,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, NoReturn
 
+from holdfast._aftermath import Aftermath
 from holdfast._call import Call, add_note
 from holdfast._fallback import Link, NoAnswer
 from holdfast._hedge import attempt_hedged, may_hedge
@@ -212,17 +213,20 @@ def _run_on_thread(call: Call, work: Callable[[], Any], limit: float) -> Any:
 
 
 def _answer_sync(call: Call, error: Exception) -> Any:
-    for link in call.links(error):
+    after = Aftermath(call)
+    for link in after.links(error):
         try:
             value = (
-                _fallback_sync(call, link) if link.kind == "function" else call.look_up(link, error)
+                _fallback_sync(call, after.function_of(link))
+                if link.kind == "function"
+                else after.look_up(link, error)
             )
         except Exception as failure:  # noqa: BLE001 - the caller gets the original error
             _note_failure(error, link, failure)
         else:
-            call.answered(link, error)
+            after.answered(link, error)
             return value
-    call.failed(error)
+    after.failed(error)
     try:
         raise error
     finally:
@@ -230,27 +234,27 @@ def _answer_sync(call: Call, error: Exception) -> Any:
 
 
 async def _answer_async(call: Call, error: Exception) -> Any:
-    for link in call.links(error):
+    after = Aftermath(call)
+    for link in after.links(error):
         try:
             value = (
-                await _fallback_async(call, link)
+                await _fallback_async(call, after.function_of(link))
                 if link.kind == "function"
-                else call.look_up(link, error)
+                else after.look_up(link, error)
             )
         except Exception as failure:  # noqa: BLE001 - the caller gets the original error
             _note_failure(error, link, failure)
         else:
-            call.answered(link, error)
+            after.answered(link, error)
             return value
-    call.failed(error)
+    after.failed(error)
     try:
         raise error
     finally:
         del error  # as above
 
 
-def _fallback_sync(call: Call, link: Link) -> Any:
-    function = call.fallback_function(link)
+def _fallback_sync(call: Call, function: Callable[..., Any]) -> Any:
     fallbacks = call.dependency.fallbacks  # of this process, should the function fork
     fallbacks.enter(call.plan.fallback)
     try:
@@ -263,8 +267,7 @@ def _fallback_sync(call: Call, link: Link) -> Any:
     return value
 
 
-async def _fallback_async(call: Call, link: Link) -> Any:
-    function = call.fallback_function(link)
+async def _fallback_async(call: Call, function: Callable[..., Any]) -> Any:
     fallbacks = call.dependency.fallbacks  # of this process, should the function fork
     fallbacks.enter(call.plan.fallback)
     try:
