@@ -5,6 +5,7 @@ import os
 from celery import Celery
 from celery.signals import beat_init, setup_logging, worker_init
 from django_structlog.celery.steps import DjangoStructLogInitStep
+from kombu.transport.redis import Channel
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
@@ -34,6 +35,8 @@ app.conf.beat_schedule = {
 # A tick that was missed is not made up for: the next one does the same work.
 for entry in app.conf.beat_schedule.values():
     entry["options"] = {"expires": 60.0}
+# So none is put back when a worker closes the channel of a Redis that went away (settings.py).
+Channel.do_restore = False
 
 
 @setup_logging.connect

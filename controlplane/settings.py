@@ -206,6 +206,11 @@ if EMBEDDED:
     # Kombu's memory transport polls once a second unless told otherwise.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.05}
     CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+elif CELERY_BROKER_URL.startswith("redis"):
+    # What a worker has in hand is not kept in Redis: kombu 5.7 ends the worker when it acknowledges
+    # a task, or puts one back, on the channel of a Redis that was away meanwhile. Every message is
+    # a tick of the timetable, and the next one does the same work.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"ack_emulation": False}
 
 # --- API ----------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -20,6 +20,7 @@ from deploy.local_servers import PostgreSQL, Redis
 ROOT = Path(__file__).resolve().parent.parent
 MANAGE = [sys.executable, "manage.py"]
 CELERY = [sys.executable, "-m", "celery", "--app", "controlplane"]
+ALONE = ["--without-gossip", "--without-mingle"]  # workers tell each other nothing
 PREPARATIONS = [
     ["migrate", "--verbosity", "0"],
     ["collectstatic", "--no-input", "--verbosity", "0"],
@@ -90,7 +91,7 @@ def commands(host: str, *ports: int | str) -> dict[str, list[str]]:
     """
     serve = [*MANAGE, "serve", "--no-static", "--host", host, "--port"]
     return {
-        "worker": [*CELERY, "worker", "--concurrency", "2", "--loglevel", "info"],
+        "worker": [*CELERY, "worker", *ALONE, "--concurrency", "2", "--loglevel", "info"],
         "beat": [*CELERY, "beat", "--scheduler", "celery.beat:Scheduler"],
         **{f"web-{number}": [*serve, str(port)] for number, port in enumerate(ports, start=1)},
     }

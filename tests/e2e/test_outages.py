@@ -16,6 +16,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from redis import Redis
 
 from holdfast import Holdfast as Client
 from tests.e2e.doors import Listener, Switch
@@ -264,17 +265,20 @@ class TestWithoutPostgreSQL:
 
 class TestWithoutRedis:
     def test_the_worker_goes_on_after_redis_was_away(self, cluster: Cluster, operator: str) -> None:
-        """Nobody restarts it: it finds its broker by itself."""
+        """Nobody restarts it: it finds its broker by itself, though it had tasks in hand."""
         worker = cluster.processes["worker"]
         earlier = lost(worker)
         with Switch(cluster.webs[0].url, operator, key="later") as switch:
             switch.engage()
-            cluster.redis.kill()
+            cluster.postgresql.pause()  # what the worker has in hand hangs
             try:
-                end_leases(cluster, "later")
+                eventually(lambda: waiting(cluster) > 1, within=30, what="its hands are full")
+                cluster.redis.kill()
                 eventually(lambda: lost(worker) > earlier, within=20, what="the worker noticed")
             finally:
+                cluster.postgresql.resume()
                 cluster.redis.start()
+            end_leases(cluster, "later")
 
             eventually(lambda: still_engaged(cluster, "later") == 0, within=30, what="ended")
         assert all(process.is_running for process in cluster.processes.values())
@@ -402,6 +406,12 @@ def restore(cluster: Cluster, fault: str) -> None:
         cluster.postgresql.resume()
     else:
         cluster.postgresql.start()
+
+
+def waiting(cluster: Cluster) -> int:
+    """Tasks that the worker has not taken."""
+    with Redis.from_url(cluster.redis.url) as connection:
+        return int(connection.llen("celery"))
 
 
 def lost(worker: Process) -> int:
