@@ -23,6 +23,7 @@ from apps.live.rules.lines import shows_line
 from apps.live.trends import Trends
 from apps.publication.selectors import newest_number
 from apps.telemetry import selectors as telemetry
+from apps.telemetry.convergence import Convergence, converged, convergence
 
 SCOPE = "wall:read"
 
@@ -76,7 +77,8 @@ def overview(environment_id: int) -> dict[str, Any]:
     """
     environment = Environment.objects.get(pk=environment_id)
     now = clock.now()
-    rows = rules.rows_in_order(_rows(environment_id))
+    told = convergence(environment_id)
+    rows = rules.rows_in_order(_rows(environment_id, told))
     switched = switches.in_force(environment_id)
     return {
         "as_of": rules.stamp(now),
@@ -88,12 +90,13 @@ def overview(environment_id: int) -> dict[str, Any]:
         "revision": newest_number(environment_id),
         "density": rules.density(sum(len(row["tiles"]) for row in rows)),
         "summary": rules.summary(rows, switched),
+        "convergence": rules.pace(converged(told)),
         "switches": switched,
         "services": rows,
     }
 
 
-def _rows(environment_id: int) -> list[dict[str, Any]]:
+def _rows(environment_id: int, services: Iterable[Convergence]) -> list[dict[str, Any]]:
     cells: dict[str, list[telemetry.Cell]] = defaultdict(list)
     traffic = telemetry.traffic(environment_id)
     for cell in traffic.cells:
@@ -101,7 +104,7 @@ def _rows(environment_id: int) -> list[dict[str, Any]]:
     requests = {each.service: each for each in traffic.requests}
     return [
         rules.service_row(told, cells[told.service], requests.get(told.service))
-        for told in telemetry.convergence(environment_id)
+        for told in services
     ]
 
 

@@ -102,7 +102,7 @@ def _family(name: str, kind: str, about: str) -> str:
     return f"# HELP {name} {about}\n# TYPE {name} {kind}"
 
 
-def _gauge(name: str, about: str, values: Iterable[tuple[str, int]]) -> Iterator[str]:
+def _gauge(name: str, about: str, values: Iterable[tuple[str, float]]) -> Iterator[str]:
     yield _family(name, "gauge", about)
     for where, value in values:
         yield f"{name}{{{where}}} {value}"
@@ -156,6 +156,15 @@ def _services(fleets: list["Fleet"]) -> Iterator[str]:
     about = "Live processes of a service that run what was published for it."
     applied = [(where, one.applied) for where, one in told]
     yield from _gauge("holdfast_instances_applied", about, applied)
+    about = "Live processes of a service that would not apply some of it."
+    refusing = [(where, len({each.instance for each in one.refused})) for where, one in told]
+    yield from _gauge("holdfast_instances_refusing", about, refusing)
+    about = "Seconds from publishing until 95 % of a service's processes ran its newest revision."
+    delays = [(where, one.p95_delay) for where, one in told if one.p95_delay is not None]
+    yield from _gauge("holdfast_convergence_p95_seconds", about, delays)
+    about = "Seconds for which a live process has lacked something published; 0: none does."
+    behind = [(where, one.behind_seconds or 0) for where, one in told]
+    yield from _gauge("holdfast_convergence_behind_seconds", about, behind)
     about = "The newest revision that changed a service's document."
     targets = [(where, one.target_revision) for where, one in told]
     yield from _gauge("holdfast_service_revision", about, targets)

@@ -16,7 +16,8 @@ from apps.policies.models import Override
 from apps.publication.models import Head
 from apps.telemetry import rules as telemetry_rules
 from apps.telemetry import selectors as telemetry
-from apps.telemetry.selectors import Convergence, Name
+from apps.telemetry.convergence import Convergence, convergence
+from apps.telemetry.selectors import Name
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _fleet(environment: Environment) -> Fleet:
         dependencies=Dependency.objects.filter(environment_id=here).count(),
         revision=head.first() or 0,
         audit_entries=chain.first() or 0,
-        services=telemetry.convergence(here),
+        services=convergence(here),
         totals=totals,
         breakers=breakers,
         flags=_flags(here),

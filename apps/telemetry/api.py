@@ -19,7 +19,8 @@ from apps.core.parsers import StrictJSONParser
 from apps.core.permissions import actor_of, requires
 from apps.core.schema import PAGE, PROBLEM
 from apps.fleet.models import Service
-from apps.telemetry import ingest, reports, selectors, services
+from apps.telemetry import ingest, reports, services
+from apps.telemetry.convergence import converged, convergence
 from apps.telemetry.models import BreakerEvent
 
 
@@ -76,13 +77,33 @@ class RefusalOut(serializers.Serializer[Any]):
     detail = serializers.CharField()
 
 
-class ConvergenceOut(serializers.Serializer[Any]):
-    service = serializers.CharField()
-    target_revision = serializers.IntegerField()
+class SharesOut(serializers.Serializer[Any]):
+    """What is told of a service and of a whole environment alike."""
+
     applied = serializers.IntegerField(help_text="N: live instances that run the target.")
     total = serializers.IntegerField(help_text="M: live instances.")
+    share = serializers.FloatField(allow_null=True, help_text="N / M; null without any.")
     silent = serializers.IntegerField(help_text="Not heard within three report intervals.")
     stopping = serializers.IntegerField()
+    p95_delay = serializers.FloatField(
+        allow_null=True,
+        help_text="Seconds from publishing within which 95 % of the instances that waited for the"
+        " target applied it; null of none.",
+    )
+    measured = serializers.SerializerMethodField(help_text="How many instances that is of.")
+    behind_seconds = serializers.FloatField(
+        allow_null=True,
+        help_text="For how long a live instance has lacked something published; null: none does.",
+    )
+
+    def get_measured(self, told: Any) -> int:
+        return len(told.delays)
+
+
+class ConvergenceOut(SharesOut):
+    service = serializers.CharField()
+    target_revision = serializers.IntegerField()
+    published_at = serializers.DateTimeField(allow_null=True, help_text="When the target was.")
     laggards = serializers.ListField(child=serializers.CharField())
     silent_names = serializers.ListField(child=serializers.CharField())
     refused = RefusalOut(many=True)
@@ -104,8 +125,29 @@ class ConvergenceView(APIView):
             request,
             self,
             order="slug",
-            of=lambda found: selectors.convergence(actor.environment_id, found),
+            of=lambda found: convergence(actor.environment_id, found),
         )
+
+
+class ConvergedOut(SharesOut):
+    services = serializers.IntegerField()
+    converged = serializers.IntegerField(help_text="Services none of whose instances lags.")
+    refusing = serializers.IntegerField(help_text="Live instances that refuse something.")
+
+
+class ConvergedView(APIView):
+    """GET /api/v1/convergence/environment → 200; 400, 401, 403."""
+
+    permission_classes = [requires("config:read")]
+
+    @extend_schema(responses=ConvergedOut)
+    def get(self, request: Request) -> Response:
+        """The same of the whole environment; of its own service only, for a service's token."""
+        actor = actor_of(request)
+        query(Strict, request)
+        here = Service.objects.visible_to(actor).filter(environment=actor.environment_id)
+        told = convergence(actor.environment_id, here.order_by("slug"))
+        return Response(ConvergedOut(converged(told)).data)
 
 
 class EventsQuery(Strict):

@@ -37,6 +37,7 @@ class Before(NamedTuple):
     sequence: int
     epoch: UUID | None
     applied_revision: int | None
+    applied_at: datetime | None
     refused: list[dict[str, Any]]
     breakers: dict[str, dict[str, Any]]
     in_flight: dict[str, int]
@@ -99,13 +100,21 @@ def state_of(claimed: Claimed, known: frozenset[str]) -> Row:
         "sequence": report.sequence,
         "epoch": report.epoch,
         "applied_revision": report.applied_revision,
-        "applied_at": report.applied_at and rules.clamp(report.applied_at, now, past=NO_PAST),
+        "applied_at": _applied_at(claimed),
         "refused": [_refused(entry) for entry in report.refused[:MOST_REFUSED]],
         "breakers": before.breakers | breakers,
         "in_flight": before.in_flight | {name: calls.in_flight for name, calls in reported.items()},
         "resources": resources,
         "reported_at": now,
     }
+
+
+def _applied_at(claimed: Claimed) -> datetime | None:
+    """When it applied what it runs, by its clock; by ours, never after it first said so."""
+    report, before, now = claimed.report, claimed.before, claimed.arrival.received_at
+    if (report.epoch, report.applied_revision) == (before.epoch, before.applied_revision):
+        return before.applied_at
+    return report.applied_at and min(rules.clamp(report.applied_at, now, past=NO_PAST), now)
 
 
 def _refused(entry: Refused) -> dict[str, Any]:

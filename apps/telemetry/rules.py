@@ -1,6 +1,7 @@
 """How counts add up, when an instance is silent, and what a shown state means. No Django."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -124,6 +125,13 @@ def has_applied(
     if target == 0:
         return True
     return epoch == current_epoch and revision is not None and revision >= target
+
+
+def nearest_rank(values: Collection[float], share: float) -> float | None:
+    """The smallest of `values` that `share` of them do not exceed; None of none."""
+    if not values:
+        return None
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def moved(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:

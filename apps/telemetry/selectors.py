@@ -1,20 +1,17 @@
 """What an environment looks like from its instances' reports; few queries, whatever its size."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Exists, Min, OuterRef, Sum
 from django.utils.dateparse import parse_datetime
 
 from apps.core import clock
-from apps.fleet.models import Service, Usage
+from apps.fleet.models import Usage
 from apps.fleet.selectors import lately, shown_since
-from apps.publication.models import Epoch, Fragment
-from apps.publication.rules import document_revision
 from apps.telemetry import rules
 from apps.telemetry.models import BreakerEvent, BreakerState, InstanceState, Total, Window
 
@@ -58,32 +55,6 @@ class Traffic:
 
     cells: list[Cell]
     requests: list[Requests]
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An entry of the document that an instance would not apply."""
-
-    instance: str
-    path: str
-    revision: int | None
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """N of M: how many of a service's live instances run what was published for it."""
-
-    service: str
-    target_revision: int
-    applied: int  # N
-    total: int  # M: heard within three report intervals, and not stopping
-    silent: int  # not heard since, for up to a day
-    stopping: int  # said goodbye within three report intervals
-    laggards: list[str] = field(default_factory=list)  # names of live instances that do not
-    silent_names: list[str] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -254,23 +225,6 @@ def breaker_states(environment_id: int) -> dict[Name, dict[str, int]]:
     }
 
 
-def convergence(
-    environment_id: int, services: Iterable[Service] | None = None
-) -> list[Convergence]:
-    """N of M for every service of the environment, sorted by name, or for those given."""
-    if services is None:
-        services = Service.objects.filter(environment_id=environment_id).order_by("slug")
-    targets = _targets(environment_id, [service.slug for service in services])
-    epoch = Epoch.objects.order_by("-number").values_list("pk", flat=True).first()
-    by_service = defaultdict(list)
-    for instance in instances_of(environment_id):
-        by_service[instance.service].append(instance)
-    return [
-        _convergence(service, target, by_service[service], epoch)
-        for service, target in targets.items()
-    ]
-
-
 def _counted(environment_id: int, seconds: int) -> tuple[dict[Name, rules.Counts], float]:
     """Counts of the last `seconds` by name, and how many seconds they cover."""
     now = clock.now()
@@ -334,66 +288,4 @@ def _requests(service: str, counts: rules.Counts, elapsed: float) -> Requests:
         server_errors=counts.get("server_errors"),
         error_rate=counts.get("server_errors") / count if is_enough else None,
         p95=counts.quantile(0.95),
-    )
-
-
-class _Piece(NamedTuple):
-    """What the target revision depends on of a fragment: not its body, only whether it has one."""
-
-    part: str
-    service: str
-    dependency: str
-    name: str
-    revision: int
-    body: bool | None
-
-
-def _targets(environment_id: int, services: Iterable[str]) -> Mapping[str, int]:
-    """The newest revision of each service's document."""
-    columns = ("part", "service", "dependency", "name", "revision", "body__isnull")
-    rows = Fragment.objects.current().filter(environment_id=environment_id).values_list(*columns)
-    by_service: dict[str, list[_Piece]] = defaultdict(list)
-    for *where, is_removed in rows:
-        piece = _Piece._make((*where, None if is_removed else True))
-        by_service[piece.service].append(piece)
-    everywhere = by_service[""]
-    return {
-        service: document_revision(everywhere + by_service[service], service)
-        for service in services
-    }
-
-
-def _convergence(
-    service: str, target: int, instances: list[InstanceStatus], epoch: UUID | None
-) -> Convergence:
-    live = [instance for instance in instances if instance.is_live]
-    silent = [one for one in instances if one.is_silent and not one.is_stopping]
-    laggards = [
-        instance.label
-        for instance in live
-        if instance.refused
-        or not rules.has_applied(
-            instance.epoch, instance.applied_revision, current_epoch=epoch, target=target
-        )
-    ]
-    return Convergence(
-        service=service,
-        target_revision=target,
-        applied=len(live) - len(laggards),
-        total=len(live),
-        silent=len(silent),
-        stopping=sum(one.is_stopping and not one.is_silent for one in instances),
-        laggards=laggards,
-        silent_names=[instance.label for instance in silent],
-        refused=[_refusal(instance, entry) for instance in live for entry in instance.refused],
-    )
-
-
-def _refusal(instance: InstanceStatus, entry: Mapping[str, Any]) -> Refusal:
-    return Refusal(
-        instance=instance.label,
-        path=entry["path"],
-        revision=entry["revision"],
-        code=entry["code"],
-        detail=entry["detail"],
     )

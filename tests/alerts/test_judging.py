@@ -20,6 +20,8 @@ from apps.core.errors import Conflict
 from apps.fleet import services as fleet
 from apps.fleet.models import Environment, Instance, Service
 from apps.health.models import Check, Pulse
+from apps.publication.models import Part
+from apps.publication.services import Piece
 from apps.telemetry.models import BreakerEvent
 from tests import make
 from tests.alerts.world import GRID, calling, check_of, count, errors, judge, states
@@ -111,6 +113,22 @@ class TestReadings:
 
         assert states(checkout.environment) == {key: "pending"}
         assert Alert.objects.get().subject == "checkout on host-1"
+
+    def test_who_does_not_run_what_was_published_is_alerted_after_a_while(
+        self, checkout: Service
+    ) -> None:
+        calling(checkout)
+        Instance.objects.update(started_at=clock.now() - timedelta(hours=1))
+        revision = make.publish(checkout.environment, Piece(Part.FLAG, {}, name="read-only"))
+
+        judge(checkout.environment, revision.at + timedelta(seconds=14))
+        early = states(checkout.environment)
+        Instance.objects.update(heard_at=revision.at + timedelta(seconds=31))
+        judge(checkout.environment, revision.at + timedelta(seconds=31))
+
+        assert early == {}
+        assert states(checkout.environment) == {"not-converged": "firing"}
+        assert Alert.objects.get().subject == "checkout"
 
     @pytest.mark.parametrize(
         ("kind", "key"),

@@ -43,6 +43,9 @@ class Convergence:
     laggards: list[str] = field(default_factory=list)
     silent_names: list[str] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+    delays: list[float] = field(default_factory=lambda: [0.12345, 0.01])
+    p95_delay: float | None = 0.12345
+    behind_seconds: float | None = None
 
 
 @dataclass

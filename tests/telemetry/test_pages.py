@@ -12,7 +12,8 @@ from tests.telemetry.arrivals import ingested
 
 pytestmark = pytest.mark.django_db
 
-ADDRESSES = ["/api/v1/convergence", "/api/v1/events"]
+LISTS = ["/api/v1/convergence", "/api/v1/events"]
+ADDRESSES = [*LISTS, "/api/v1/convergence/environment"]
 
 
 def broken(name: str) -> dict[str, Any]:
@@ -33,13 +34,13 @@ class TestBoth:
     def test_scope_is_required(self, address: str) -> None:
         assert make.client(scopes=["reports:write"]).get(address).status_code == 403
 
-    @pytest.mark.parametrize("address", ADDRESSES)
+    @pytest.mark.parametrize("address", LISTS)
     def test_other_environments_stay_out(self, address: str, service: Service) -> None:
         answer = make.client().get(address)
 
         assert answer.json() == {"results": [], "next": None}
 
-    @pytest.mark.parametrize("address", ADDRESSES)
+    @pytest.mark.parametrize("address", LISTS)
     def test_token_of_another_service_sees_nothing_of_it(
         self, address: str, service: Service
     ) -> None:
@@ -72,15 +73,31 @@ class TestConvergence:
             {
                 "service": "checkout",
                 "target_revision": 1,
+                "published_at": found[0]["published_at"],
                 "applied": 0,
                 "total": 1,
+                "share": 0.0,
                 "silent": 0,
                 "stopping": 0,
+                "p95_delay": None,
+                "measured": 0,
+                "behind_seconds": found[0]["behind_seconds"],
                 "laggards": ["checkout-1"],
                 "silent_names": [],
                 "refused": [],
             }
         ]
+        assert found[0]["behind_seconds"] > 0
+
+    def test_a_service_s_token_sees_its_own(self, service: Service) -> None:
+        make.service(service.environment, slug="inventory")
+        everybody = make.client(service.environment).get("/api/v1/convergence/environment").json()
+        own = make.client(of=service)
+
+        mine = own.get("/api/v1/convergence/environment").json()
+
+        assert (everybody["services"], everybody["converged"], everybody["total"]) == (2, 1, 1)
+        assert (mine["services"], mine["converged"], mine["total"]) == (1, 0, 1)
 
     def test_pages(self, service: Service) -> None:
         make.service(service.environment, slug="inventory")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -11,10 +10,9 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock
 from apps.fleet.models import Service
-from apps.publication.models import Part
-from apps.publication.services import Piece, current_epoch
 from apps.telemetry import selectors
-from apps.telemetry.selectors import Cell, Convergence
+from apps.telemetry.convergence import convergence
+from apps.telemetry.selectors import Cell
 from tests import make
 from tests.telemetry.arrivals import ingested
 
@@ -139,117 +137,13 @@ class TestRequests:
         assert selectors.traffic(service.environment_id).requests == []
 
 
-class TestConvergence:
-    @pytest.fixture
-    def target(self, service: Service) -> int:
-        """Revision of something published for everybody."""
-        piece = Piece(Part.FLAG, {"kind": "read_only"}, name="read-only")
-        return make.publish(service.environment, piece).number
-
-    def applied(self, revision: int | None, **members: Any) -> dict[str, Any]:
-        epoch = str(current_epoch().pk)
-        return make.report(dependencies={}, epoch=epoch, applied_revision=revision) | members
-
-    def seen(self, service: Service) -> Convergence:
-        return selectors.convergence(service.environment_id)[0]
-
-    def test_n_of_m(self, service: Service, target: int) -> None:
-        ingested(
-            service,
-            self.applied(target, name="a"),
-            self.applied(target - 1, name="b"),
-            self.applied(None, epoch=None, name="c"),
-        )
-
-        found = self.seen(service)
-
-        assert (found.target_revision, found.applied, found.total) == (target, 1, 3)
-        assert found.laggards == ["b", "c"]
-
-    def test_newer_than_the_target_counts(self, service: Service, target: int) -> None:
-        ingested(service, self.applied(target + 1))
-
-        assert self.seen(service).applied == 1
-
-    def test_another_epoch_does_not(self, service: Service, target: int) -> None:
-        ingested(service, self.applied(target, epoch=str(uuid4())))
-
-        assert self.seen(service).applied == 0
-
-    def test_silent_instances_are_apart(self, service: Service, target: int) -> None:
-        with clock.use(lambda: NOON - timedelta(seconds=15, milliseconds=1)):
-            ingested(service, self.applied(target, name="quiet"))
-        with clock.use(lambda: NOON - timedelta(seconds=15)):
-            ingested(service, self.applied(target, name="late"))
-
-        found = self.seen(service)
-
-        assert (found.applied, found.total, found.silent) == (1, 1, 1)
-        assert found.silent_names == ["quiet"]
-
-    def test_silent_for_a_day_is_gone(self, service: Service, target: int) -> None:
-        with clock.use(lambda: NOON - timedelta(days=1, seconds=1)):
-            ingested(service, self.applied(target))
-
-        assert self.seen(service).silent == 0
-
-    def test_stopping_instances_are_apart(self, service: Service, target: int) -> None:
-        ingested(service, self.applied(target - 1, stopping=True))
-
-        found = self.seen(service)
-
-        assert (found.total, found.stopping, found.silent) == (0, 1, 0)
-
-    def test_who_refuses_a_part_has_not_applied_and_says_why(
-        self, service: Service, target: int
-    ) -> None:
-        entry: dict[str, Any] = {
-            "path": "flags.x",
-            "revision": 2,
-            "code": "unknown",
-            "detail": "no such kind",
-        }
-        ingested(service, self.applied(target, name="a", refused=[entry]))
-
-        found = self.seen(service)
-
-        assert found.refused == [selectors.Refusal("a", **entry)]
-        assert (found.applied, found.total, found.laggards) == (0, 1, ["a"])
-
-    def test_change_of_another_service_is_no_target(self, service: Service, target: int) -> None:
-        other = make.service(service.environment, slug="inventory")
-        make.publish(service.environment, Piece(Part.FLAG, {}, service="inventory", name="x"))
-
-        found = selectors.convergence(service.environment_id)
-
-        assert [(each.service, each.target_revision) for each in found] == [
-            ("checkout", target),
-            (other.slug, target + 1),
-        ]
-
-    def test_default_of_a_dependency_reaches_its_users(self, service: Service, target: int) -> None:
-        ingested(service, calling())
-        make.service(service.environment, slug="inventory")
-        piece = Piece(Part.SETTING, {"enabled": True}, dependency="payments-api", name="breaker")
-        newest = make.publish(service.environment, piece).number
-
-        found = selectors.convergence(service.environment_id)
-
-        assert [each.target_revision for each in found] == [newest, target]
-
-    def test_nothing_published_is_nothing_to_wait_for(self, service: Service) -> None:
-        ingested(service, make.report(dependencies={}))
-
-        assert (self.seen(service).target_revision, self.seen(service).applied) == (0, 1)
-
-
 class TestCost:
     """As many queries for a large environment as for a small one."""
 
     def queries(self, service: Service) -> int:
         with CaptureQueriesContext(connection) as captured:
             selectors.traffic(service.environment_id)
-            selectors.convergence(service.environment_id)
+            convergence(service.environment_id)
             selectors.instances_of(service.environment_id)
         return len(captured)
 
@@ -266,4 +160,4 @@ class TestCost:
                 ),
             )
 
-        assert self.queries(service) == before == 8
+        assert self.queries(service) == before == 9

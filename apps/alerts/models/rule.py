@@ -44,6 +44,7 @@ class Rule(Versioned):
         MEMORY_HIGH = "memory_high", _("memory in use above")
         DISK_LOW = "disk_low", _("free disk space below")
         CPU_HIGH = "cpu_high", _("CPU in use above")
+        NOT_CONVERGED = "not_converged", _("something published and not applied since")
         DEAD_LETTERS_GROWING = "dead_letters_growing", _("dead letters arrived")
         DEAD_LETTERS_MANY = "dead_letters_many", _("dead letters unresolved")
         DEAD_LETTERS_OLD = "dead_letters_old", _("age of the oldest dead letter")

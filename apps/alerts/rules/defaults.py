@@ -48,6 +48,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     ),
     "disk-low": _rule("disk_low", 0.10, resolve_threshold=0.15, for_seconds=60, no_data="ok"),
     "cpu-high": _rule("cpu_high", 0.90, resolve_threshold=0.80, for_seconds=300, no_data="ok"),
+    "not-converged": _rule("not_converged", 30),
     "dead-letters-growing": _rule("dead_letters_growing", 10, window_seconds=300),
     "dead-letters-many": _rule("dead_letters_many", 100),
     "dead-letters-old": _rule("dead_letters_old", 86_400),

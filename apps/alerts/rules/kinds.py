@@ -34,6 +34,7 @@ KINDS: Mapping[str, Kind] = {
     "memory_high": Kind("share", 1.0),
     "disk_low": Kind("share", 1.0, below=True),
     "cpu_high": Kind("share", 1.0),
+    "not_converged": Kind("s", 86_400),
     "dead_letters_growing": Kind("letters", 1e9, counts=True, windowed=True),
     "dead_letters_many": Kind("letters", 1e9, counts=True),
     "dead_letters_old": Kind("s", 31_536_000),

@@ -14,6 +14,7 @@ from apps.fleet.models import Usage
 from apps.health import selectors as health
 from apps.health.selectors import CheckState, Host
 from apps.telemetry import selectors as telemetry
+from apps.telemetry.convergence import Convergence, convergence
 from apps.telemetry.rules import Counts
 from apps.telemetry.selectors import InstanceStatus, Name
 from holdfast import histogram
@@ -90,6 +91,10 @@ class Sources:
     def hosts(self) -> list[Host]:
         """Machines Holdfast runs on, as measured a moment ago."""
         return [host for host in health.hosts() if not host.is_stale]
+
+    @cached_property
+    def convergence(self) -> list[Convergence]:
+        return convergence(self.environment_id)
 
     @cached_property
     def opened(self) -> dict[Name, int]:
@@ -210,6 +215,15 @@ def _checks(rule: Rule, sources: Sources) -> Found:
         yield Subject(check.name, dependency=check.dependency, check=check.name), Reading(value, 1)
 
 
+def _converging(rule: Rule, sources: Sources) -> Found:
+    """For how long a live instance has lacked something published; 0 where none does."""
+    for told in sources.convergence:
+        yield (
+            Subject(told.service, service=told.service),
+            Reading(told.behind_seconds or 0.0, told.total),
+        )
+
+
 def _letters(measure: Callable[[Depth], float]) -> Callable[[Rule, Sources], Found]:
     """A reader of dead letters by service; of one without any nothing is the matter."""
 
@@ -236,6 +250,7 @@ _READERS: Mapping[str, Callable[[Rule, Sources], Found]] = {
     Rule.Kind.MEMORY_HIGH: _hosts("memory_host", "memory"),
     Rule.Kind.DISK_LOW: _hosts("disk_free"),
     Rule.Kind.CPU_HIGH: _hosts("cpu"),
+    Rule.Kind.NOT_CONVERGED: _converging,
     Rule.Kind.DEAD_LETTERS_GROWING: _letters(lambda depth: float(depth.arrived)),
     Rule.Kind.DEAD_LETTERS_MANY: _letters(lambda depth: float(depth.unresolved)),
     Rule.Kind.DEAD_LETTERS_OLD: _letters(_age),

@@ -57,7 +57,18 @@ class Refusal(Protocol):
     def detail(self) -> str: ...
 
 
-class Convergence(Protocol):
+class Pace(Protocol):
+    """What is read of how soon instances run what is published."""
+
+    @property
+    def delays(self) -> Sequence[float]: ...
+    @property
+    def p95_delay(self) -> float | None: ...
+    @property
+    def behind_seconds(self) -> float | None: ...
+
+
+class Convergence(Pace, Protocol):
     """What is read of how far a service's instances have come."""
 
     @property
@@ -151,12 +162,22 @@ def service_row(
         "applied": told.applied,
         "total": told.total,
         "laggards": list(told.laggards),
+        **pace(told),
         "silent": list(told.silent_names),
         "stopping": told.stopping,
         "refused": [f"{each.instance}: {each.path}, {each.detail}" for each in told.refused],
     }
     row["urgency"] = _urgency(row)
     return row
+
+
+def pace(told: Pace) -> dict[str, Any]:
+    """How soon what is published runs, and for how long something has not."""
+    return {
+        "behind": _rounded(told.behind_seconds),
+        "delay": _rounded(told.p95_delay),
+        "measured": len(told.delays),
+    }
 
 
 def _traffic(requests: Requests) -> dict[str, Any]:

@@ -80,6 +80,9 @@ function updateHead(head, row) {
     total: count(row.total),
     target: count(row.target),
     laggards: row.laggards.join(", "),
+    behind: duration(row.behind),
+    delay: duration(row.delay),
+    measured: count(row.measured),
     refused: row.refused.join("; "),
     "silent-count": count(row.silent.length),
     silent: row.silent.join(", "),
@@ -91,6 +94,7 @@ function updateHead(head, row) {
   });
   show(head, {
     laggards: row.laggards.length,
+    delay: row.measured,
     refused: row.refused.length,
     silent: row.silent.length,
     stopping: row.stopping,
