@@ -18,7 +18,7 @@ import structlog  # noqa: E402
 from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
-from apps.core import bus, loops  # noqa: E402
+from apps.core import bus, loops, pace  # noqa: E402
 from apps.core.bodies import BoundedBodies  # noqa: E402
 from apps.deadletters.gate import PATH as CLAIMS_PATH  # noqa: E402
 from apps.deadletters.gate import ClaimsGate, waiters  # noqa: E402
@@ -29,6 +29,7 @@ from apps.delivery.streams import PATH as STREAM_PATH  # noqa: E402
 from apps.delivery.streams import Streams  # noqa: E402
 from apps.live.routing import websockets  # noqa: E402
 from apps.metrics.own import Observed  # noqa: E402
+from apps.telemetry import ingest  # noqa: E402
 from apps.telemetry.gate import PATH as REPORTS_PATH  # noqa: E402
 from apps.telemetry.gate import ReportsGate  # noqa: E402
 from controlplane.celery import app as celery_app  # noqa: E402
@@ -49,10 +50,12 @@ class Application:
         )
         self.http = BoundedBodies(files, most=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         self.streams = Streams()
-        self.policies = PolicyGate(self.http, delivery.get(), Observed())
-        self.reports = ReportsGate(self.http, delivery.get().bearer_of)
+        observed = Observed()
+        self.policies = PolicyGate(self.http, delivery.get(), observed)
+        self.reports = ReportsGate(self.http, delivery.get().bearer_of, observed)
         self.claims = ClaimsGate(self.http, delivery.get().bearer_of)
         self.background: EmbeddedCelery | None = None
+        self.pacing: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -93,6 +96,9 @@ class Application:
         self.streams.start()
         self.policies.start()
         waiters.open()
+        self.pacing = asyncio.create_task(
+            pace.follow(pace.current, lambda: ingest.current.full_share)
+        )
         loops.start_all()
         if settings.EMBEDDED:
             self.background = EmbeddedCelery(celery_app)
@@ -109,6 +115,8 @@ class Application:
 
     async def stop(self) -> None:
         await self.drain()
+        if self.pacing is not None:
+            self.pacing.cancel()
         self.streams.stop()
         self.policies.stop()
         if self.background is not None:

@@ -132,6 +132,7 @@ def instance(of: Service | None = None, *, ago: float = 0, stopping: bool = Fals
         started_at=heard,
         first_heard_at=heard,
         heard_at=heard,
+        silent_at=heard + timedelta(seconds=15),
         stopping=stopping,
     )
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
 from apps.degradation.models import Flag
 from apps.fleet.models import Instance, Service, Usage
-from apps.fleet.selectors import lately, shown_since
+from apps.fleet.selectors import shown_since
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def impact_of(flag: Flag, *, service_id: int | None = None) -> Impact:
 
 def _impact_on(services: Sequence[tuple[int, str]]) -> Impact:
     known = Instance.objects.filter(service__in=[pk for pk, _slug in services])
-    known = known.heard_since(shown_since())
-    heard = known.heard_since(lately()).count()
+    known = known.filter(heard_at__gte=shown_since(), stopping=False)
+    heard = known.live(clock.now()).count()
     return Impact(
         services=len(services),
         instances=heard,

@@ -12,8 +12,9 @@ from django.utils.translation import gettext as _
 
 from apps.accounts.rules import is_secret, split_token
 from apps.core import problems
+from apps.core.pace import Pace
 from apps.delivery.rules import Document
-from apps.delivery.snapshot import Key, Pace, Place, Snapshot
+from apps.delivery.snapshot import Key, Place, Snapshot
 from apps.fleet.models import SLUG
 
 log = structlog.get_logger(__name__)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from apps.core import clock
+from apps.core.pace import Pace
 from apps.delivery.rules import Document, canonical
-from apps.delivery.snapshot import Pace
 
 RETRY_MILLISECONDS = 2_000
 COMMENT = b":\n\n"

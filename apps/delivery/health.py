@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from apps.core import clock, loops
+from apps.core import clock, loops, pace
 from apps.core.actor import Actor
 from apps.core.permissions import actor_of, requires
 from apps.delivery import state
@@ -164,7 +164,7 @@ class DetailedView(HealthView):
     def get(self, request: Request) -> Response:
         """The same with this process's background loops and their age, hosts and policies."""
         own = _own_parts()
-        checks = own | _loops() | _policies()
+        checks = own | _loops() | _pace() | _policies()
         worst = rules.health_of(entry["status"] for found in checks.values() for entry in found)
         theirs = _dependencies_if_known(actor_of(request), own)
         if own["db:responseTime"][0]["status"] != "fail":
@@ -216,6 +216,22 @@ def _loops() -> Checks:
             }
         ]
     return checks
+
+
+def _pace() -> Checks:
+    pacer = pace.current
+    return {
+        "pace:factor": [
+            {
+                "componentId": "pace dictated to services",
+                "componentType": "component",
+                "status": "warn" if pacer.factor > 1 else "pass",
+                "observedValue": pacer.factor,
+                "observedUnit": "times slower than set",
+                "loop_late_seconds": round(pacer.late_seconds, 3),
+            }
+        ]
+    }
 
 
 def _policies() -> Checks:

@@ -14,8 +14,9 @@ import msgspec
 import structlog
 from django.conf import settings
 
+from apps.core.pace import Pace
 from apps.delivery.rules import Origin
-from apps.delivery.snapshot import Key, Pace, Piece, Snapshot, place_of
+from apps.delivery.snapshot import Key, Piece, Snapshot, place_of
 
 log = structlog.get_logger(__name__)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from apps.core.pace import Pace
 from apps.delivery.rules import Document, Origin, merge
 from apps.publication.rules import uses_of
 
@@ -142,15 +143,6 @@ class Key:
 
     def is_live(self, now: datetime) -> bool:
         return self.expires_at is None or now < self.expires_at
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often clients should call: seconds, and the share by which they vary it."""
-
-    poll_seconds: float
-    report_seconds: float
-    jitter: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from django.conf import settings
 from django.db import Error
 
 from apps.accounts.services import remember_uses
-from apps.core import bus, clock, loops
+from apps.core import bus, clock, loops, pace
 from apps.delivery.answers import STALE_AFTER, key_of, selector_of
 from apps.delivery.keeping import EVERY_SECONDS, NAME, Published
 from apps.delivery.lookups import Lookups
 from apps.delivery.selectors import read_keys, read_origins, read_places
-from apps.delivery.snapshot import Key, Pace, Snapshot, Touched
+from apps.delivery.snapshot import Key, Snapshot, Touched
 from apps.publication.services import current_epoch
 
 log = structlog.get_logger(__name__)
@@ -164,7 +164,7 @@ class State:
 
     def _start_from(self, file: Published) -> None:
         """Serve what was last published until the database is there."""
-        kept = file.read(_pace())
+        kept = file.read(pace.current.pace)
         if kept is not None:
             with self._lock:
                 self.snapshot = kept
@@ -186,7 +186,7 @@ class State:
             # Looked up after the keys were read, so these may not have had them yet.
             self._found = {name: each for name, each in self._found.items() if each[0] >= started}
             keys = {**keys, **{name: key for name, (_at, key) in self._found.items()}}
-            after = self.snapshot = Snapshot(epoch, places, keys, _pace(), started)
+            after = self.snapshot = Snapshot(epoch, places, keys, pace.current.pace, started)
         self._is_kept = False
         if before is None or is_scan:
             self._scanned_at = started
@@ -218,10 +218,6 @@ class State:
             self._found[selector] = (time.monotonic(), found[selector])
             newest = self.snapshot or snapshot
             self.snapshot = replace(newest, keys={**newest.keys, **found})
-
-
-def _pace() -> Pace:
-    return Pace(settings.POLL_SECONDS, settings.REPORT_SECONDS, settings.JITTER)
 
 
 _state: State | None = None

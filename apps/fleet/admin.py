@@ -8,12 +8,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from apps.core import clock
 from apps.core.actor import SYSTEM_SCOPE, Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
 from apps.core.forms import environment_field
 from apps.fleet import services
 from apps.fleet.models import Dependency, Environment, Instance, Service
-from apps.fleet.selectors import lately
 
 
 def _slug_field() -> forms.CharField:
@@ -198,8 +198,8 @@ class HeardFilter(admin.SimpleListFilter):
         if self.value() == "stopping":
             return queryset.filter(stopping=True)
         if self.value() == "silent":
-            return queryset.filter(stopping=False, heard_at__lt=lately())
-        return queryset.heard_since(lately()) if self.value() == "lately" else queryset
+            return queryset.silent(clock.now())
+        return queryset.live(clock.now()) if self.value() == "lately" else queryset
 
 
 @admin.register(Instance)
@@ -231,6 +231,6 @@ class InstanceAdmin(GuardedModelAdmin):
     def state(self, instance: Instance) -> tuple[str, str]:
         if instance.stopping:
             return "stopping", _("stopping")
-        if instance.heard_at < lately():
+        if instance.is_silent:
             return "silent", _("silent")
         return "heard", _("heard")

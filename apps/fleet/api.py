@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.core import clock
 from apps.core.actor import SYSTEM_SCOPE
 from apps.core.api import Strict, if_match, query, respond, valid
 from apps.core.db import get_visible
@@ -17,7 +18,6 @@ from apps.core.permissions import actor_of, requires
 from apps.core.schema import IF_MATCH, PAGE
 from apps.fleet import services
 from apps.fleet.models import Dependency, Environment, Instance, Service
-from apps.fleet.selectors import lately
 
 
 class EnvironmentOut(serializers.ModelSerializer[Environment]):
@@ -50,7 +50,7 @@ class InstanceOut(serializers.ModelSerializer[Instance]):
         source="service.environment", slug_field="slug", read_only=True
     )
     service = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
-    silent = serializers.SerializerMethodField()
+    silent = serializers.BooleanField(source="is_silent")
 
     class Meta:
         model = Instance
@@ -59,9 +59,6 @@ class InstanceOut(serializers.ModelSerializer[Instance]):
             *("heard_at", "stopping", "silent"),
         )
         read_only_fields = fields
-
-    def get_silent(self, instance: Instance) -> bool:
-        return not instance.stopping and instance.heard_at < lately()
 
 
 class EnvironmentIn(Strict):
@@ -243,7 +240,7 @@ class InstancesView(APIView):
         if "service" in wanted:
             rows = rows.filter(service__slug=wanted["service"])
         if "silent" in wanted:
-            silent = rows.filter(stopping=False, heard_at__lt=lately())
+            silent = rows.silent(clock.now())
             rows = silent if wanted["silent"] else rows.exclude(pk__in=silent.values("pk"))
         rows = rows.select_related("service__environment")
         return page_of(rows, InstanceOut, request, self, order="-heard_at,-id")

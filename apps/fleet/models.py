@@ -8,6 +8,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.db import Versioned
 
@@ -158,9 +159,13 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         rows = self.filter(service__environment__in=actor.environment_ids)
         return rows if actor.service_id is None else rows.filter(service=actor.service_id)
 
-    def heard_since(self, instant: datetime) -> Self:
-        """Instances that reported at `instant` or later and have not said goodbye."""
-        return self.filter(heard_at__gte=instant, stopping=False)
+    def live(self, now: datetime) -> Self:
+        """Instances that have reported when they should, and have not said goodbye."""
+        return self.filter(silent_at__gte=now, stopping=False)
+
+    def silent(self, now: datetime) -> Self:
+        """Instances that should have reported, and have not said goodbye."""
+        return self.filter(silent_at__lt=now, stopping=False)
 
 
 class Instance(models.Model):
@@ -173,6 +178,7 @@ class Instance(models.Model):
     started_at = models.DateTimeField()
     first_heard_at = models.DateTimeField()
     heard_at = models.DateTimeField()
+    silent_at = models.DateTimeField()  # when it is silent, by the pace it was told last
     stopping = models.BooleanField(default=False)  # it said goodbye
 
     objects = InstanceQuerySet.as_manager()
@@ -185,3 +191,7 @@ class Instance(models.Model):
 
     def __str__(self) -> str:
         return self.name or str(self.pk)
+
+    @property
+    def is_silent(self) -> bool:
+        return not self.stopping and self.silent_at < clock.now()

@@ -2,7 +2,6 @@
 
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.utils.translation import gettext as _
 
 from apps.core import clock
@@ -10,13 +9,7 @@ from apps.core.actor import Actor
 from apps.core.errors import RuleBroken
 from apps.fleet.models import Dependency, Service
 
-SILENT_AFTER_INTERVALS = 3  # report intervals without a word
 SHOWN_FOR = timedelta(days=1)  # an instance silent for longer is most likely gone for good
-
-
-def lately() -> datetime:
-    """Instances not heard since this instant are silent."""
-    return clock.now() - timedelta(seconds=SILENT_AFTER_INTERVALS * settings.REPORT_SECONDS)
 
 
 def shown_since() -> datetime:

@@ -23,7 +23,7 @@ from apps.live.rules.lines import shows_line
 from apps.live.trends import Trends
 from apps.publication.selectors import newest_number
 from apps.telemetry import selectors as telemetry
-from apps.telemetry.convergence import Convergence, converged, convergence
+from apps.telemetry.selectors.convergence import Convergence, converged, convergence
 
 SCOPE = "wall:read"
 

@@ -7,14 +7,22 @@ from typing import Any
 
 from django.http import HttpRequest
 from django_prometheus.middleware import Metrics, PrometheusAfterMiddleware
-from prometheus_client import REGISTRY, disable_created_metrics, generate_latest
+from prometheus_client import REGISTRY, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import Metric
+
+from apps.core import pace
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
 
 # Without a gauge beside every counter that says when it was begun, which nobody asks.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped library
+
+
+_factor = Gauge("holdfast_pace_factor", "Times slower than set that services are asked to come.")
+_factor.set_function(lambda: pace.current.factor)
+_late = Gauge("holdfast_event_loop_late_seconds", "Mean lateness of the event loop, last second.")
+_late.set_function(lambda: pace.current.late_seconds)
 
 
 class RequestMetrics(PrometheusAfterMiddleware):  # type: ignore[misc]  # untyped library

@@ -16,8 +16,8 @@ from apps.policies.models import Override
 from apps.publication.models import Head
 from apps.telemetry import rules as telemetry_rules
 from apps.telemetry import selectors as telemetry
-from apps.telemetry.convergence import Convergence, convergence
 from apps.telemetry.selectors import Name
+from apps.telemetry.selectors.convergence import Convergence, convergence
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.core.admin import GuardedModelAdmin, column
-from apps.fleet.selectors import lately
 from apps.telemetry import rules
 from apps.telemetry.models import BreakerEvent, BreakerState, InstanceState
 
@@ -76,8 +75,7 @@ class InstanceStateAdmin(GuardedModelAdmin):
     def life(self, row: InstanceState) -> tuple[str, str]:
         if row.instance.stopping:
             return "stopping", _("stopping")
-        is_silent = row.instance.heard_at < lately()
-        return ("silent", _("silent")) if is_silent else ("live", _("live"))
+        return ("silent", _("silent")) if row.instance.is_silent else ("live", _("live"))
 
     @column(gettext_lazy("applied revision"), order="applied_revision")
     def revision(self, row: InstanceState) -> str:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -20,8 +19,8 @@ from apps.core.permissions import actor_of, requires
 from apps.core.schema import PAGE, PROBLEM
 from apps.fleet.models import Service
 from apps.telemetry import ingest, reports, services
-from apps.telemetry.convergence import converged, convergence
 from apps.telemetry.models import BreakerEvent
+from apps.telemetry.selectors.convergence import converged, convergence
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,10 @@ class ReportsView(APIView):
         service = services.reporting_service(received.report.service, actor=actor_of(request))
         environment_id = service.environment_id
         ingest.current.services[environment_id, service.slug] = service.pk
-        if not ingest.current.accept(environment_id, service.pk, received.report, received.size):
+        seconds = ingest.current.accept(environment_id, service.pk, received.report, received.size)
+        if seconds is None:
             raise Throttled(wait=ingest.RETRY_AFTER_SECONDS)
-        return Response({"report_seconds": settings.REPORT_SECONDS}, 202)
+        return Response({"report_seconds": seconds}, 202)
 
 
 class RefusalOut(serializers.Serializer[Any]):

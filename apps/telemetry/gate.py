@@ -6,6 +6,7 @@ one that refuses.
 """
 
 import re
+import time
 from collections.abc import Callable, MutableMapping
 from typing import Any, Protocol
 
@@ -41,13 +42,21 @@ class ReportsGate:
     Args:
         django: Gets every request that is not taken here.
         bearer_of: Who sends this `Authorization` header, from memory; None if that is not known.
+        observe: Told of each report taken here: name of the view, method, status, seconds.
     """
 
-    def __init__(self, django: Application, bearer_of: Callable[[str], Bearer | None]) -> None:
+    def __init__(
+        self,
+        django: Application,
+        bearer_of: Callable[[str], Bearer | None],
+        observe: Callable[[str, str, int, float], None],
+    ) -> None:
         self._django = django
         self._bearer_of = bearer_of
+        self._observe = observe
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
         headers = _headers(scope)
         bearer = self._bearer_of(headers.get(b"authorization", ""))
         if bearer is None or not _is_plain(scope, headers) or SCOPE not in bearer.scopes:
@@ -55,10 +64,13 @@ class ReportsGate:
             return
         messages = await whole(receive, MAX_BODY)
         body = b"".join(message.get("body", b"") for message in messages)
-        if messages[-1].get("more_body", True) or not _takes(bearer, headers, body):
+        is_whole = not messages[-1].get("more_body", True)
+        seconds = _take(bearer, headers, body) if is_whole else None
+        if seconds is None:
             await self._django(scope, again_from(messages, receive), send)
             return
-        await _accept(send)
+        self._observe("report", "POST", 202, time.perf_counter() - began)
+        await _accept(send, seconds)
 
 
 def _headers(scope: MutableMapping[str, Any]) -> dict[bytes, str]:
@@ -81,23 +93,24 @@ def _is_plain(scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> boo
     )
 
 
-def _takes(bearer: Bearer, headers: dict[bytes, str], body: bytes) -> bool:
+def _take(bearer: Bearer, headers: dict[bytes, str], body: bytes) -> float | None:
+    """The seconds until the next report is to come; None if this one is not for here."""
     try:
         body = unpacked(body, headers.get(b"content-encoding", ""), limit=MAX_BODY)
         report = reports.read(body)
     except (DomainError, APIException):
-        return False  # the view says what is wrong with it
+        return None  # the view says what is wrong with it
     service = report.service or bearer.service
     if NUL in body or service is None or bearer.service not in (None, service):
-        return False
+        return None
     service_id = ingest.current.services.get((bearer.environment_id, service))
     if service_id is None:
-        return False
+        return None
     return ingest.current.accept(bearer.environment_id, service_id, report, len(body))
 
 
-async def _accept(send: Send) -> None:
-    body = msgspec.json.encode({"report_seconds": settings.REPORT_SECONDS})
+async def _accept(send: Send, seconds: float) -> None:
+    body = msgspec.json.encode({"report_seconds": seconds})
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

@@ -4,13 +4,14 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
 from django.db import DataError, IntegrityError
 
-from apps.core import clock
+from apps.core import clock, pace
 from apps.telemetry.counting import Ledger
 from apps.telemetry.reports import Report
 from apps.telemetry.rows import Arrival
@@ -73,29 +74,40 @@ class Ingest:
         self._words: OrderedDict[UUID, Word] = OrderedDict()
         self._flushing = threading.Lock()
 
+    @property
+    def full_share(self) -> float:
+        """How much of the room for waiting reports is taken; more than 1 with acknowledgements."""
+        return self._bytes / self.full_bytes
+
     def __len__(self) -> int:
         """How many reports wait."""
         return len(self._queue)
 
-    def accept(self, environment_id: int, service_id: int, report: Report, size: int) -> bool:
-        """Queue a report of `size` bytes; False if there is no room for it.
+    def accept(
+        self, environment_id: int, service_id: int, report: Report, size: int
+    ) -> float | None:
+        """Queue a report of `size` bytes; returns the seconds until the next one is to come.
+
+        None: there is no room for it.
 
         Acknowledgements (another policy, another state of a breaker, hello and goodbye) find
         room where others do not, and are written down at once.
         """
-        arrival = Arrival(environment_id, service_id, report, size, clock.now())
+        now, told = clock.now(), pace.current.pace
+        silent_at = now + timedelta(seconds=told.silent_seconds)
+        arrival = Arrival(environment_id, service_id, report, size, now, silent_at)
         word = Word.of(report)
         with self._lock:
             is_news = report.stopping or word.adds_to(self._words.get(report.instance))
             if self._bytes + size > (self.limit_bytes if is_news else self.full_bytes):
-                return False
+                return None
             self._remember(report.instance, word)
             self._queue.append(arrival)
             self._bytes += size
             self._is_urgent = self._is_urgent or is_news
         if is_news:
             self.wake()
-        return True
+        return told.report_seconds
 
     def run(self, stopping: threading.Event) -> None:
         """One round of the background loop."""

@@ -27,6 +27,7 @@ class Arrival:
     report: Report
     size: int  # bytes
     received_at: datetime
+    silent_at: datetime  # when its instance is silent unless it reports again
 
 
 class Before(NamedTuple):
@@ -67,6 +68,7 @@ def instance_of(arrival: Arrival) -> Instance:
         started_at=rules.clamp(report.started_at or now, now, past=NO_PAST),
         first_heard_at=now,
         heard_at=now,
+        silent_at=arrival.silent_at,
         stopping=report.stopping,
     )
 
@@ -79,6 +81,7 @@ def heard_of(claimed: Claimed) -> Row:
         "name": report.name[:120],
         "sdk": report.sdk[:60],
         "heard_at": claimed.arrival.received_at,
+        "silent_at": claimed.arrival.silent_at,
         "stopping": report.stopping,
     }
 

@@ -123,7 +123,7 @@ class TestReadings:
 
         judge(checkout.environment, revision.at + timedelta(seconds=14))
         early = states(checkout.environment)
-        Instance.objects.update(heard_at=revision.at + timedelta(seconds=31))
+        Instance.objects.update(silent_at=revision.at + timedelta(seconds=31))
         judge(checkout.environment, revision.at + timedelta(seconds=31))
 
         assert early == {}
@@ -226,7 +226,7 @@ class TestReadings:
         judge(checkout.environment)
         later = clock.now() + timedelta(minutes=3)
 
-        Instance.objects.update(heard_at=clock.now() + timedelta(minutes=1))  # silent by then
+        Instance.objects.update(heard_at=clock.now(), silent_at=clock.now() + timedelta(minutes=1))
         judge(checkout.environment, later)
         assert states(checkout.environment)["breaker-open"] == "firing"
 

@@ -22,7 +22,7 @@ def test_times_texts_and_flags_are_read_back_as_they_were(microsecond: int) -> N
     service, key = make.service(), uuid4()
     row = {
         "id": key, "service_id": service.pk, "name": ODD, "sdk": "", "started_at": at,
-        "first_heard_at": at, "heard_at": at, "stopping": True,
+        "first_heard_at": at, "heard_at": at, "silent_at": at, "stopping": True,
     }  # fmt: skip
 
     bulk.upsert(Instance, [row], unique=["id"], update=["name"])
@@ -36,7 +36,7 @@ def test_of_a_row_that_is_there_only_the_columns_named_change() -> None:
     instance = make.instance()
     row = {
         "id": instance.pk, "service_id": instance.service_id, "name": "after", "sdk": "other",
-        "started_at": at, "first_heard_at": at, "heard_at": at, "stopping": False,
+        "started_at": at, "first_heard_at": at, "heard_at": at, "silent_at": at, "stopping": False,
     }  # fmt: skip
 
     bulk.upsert(Instance, [row], unique=["id"], update=["name"])

@@ -10,10 +10,10 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError
 
+from apps.core.pace import Pace
 from apps.delivery import state as state_module
 from apps.delivery.answers import Asked, answer
 from apps.delivery.keeping import NAME, Published
-from apps.delivery.snapshot import Pace
 from apps.delivery.state import State
 from apps.fleet.models import Environment
 from tests import make

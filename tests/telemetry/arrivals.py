@@ -12,7 +12,8 @@ from tests import make
 def accept(ingest: Ingest, service: Service, body: dict[str, Any] | None = None) -> bool:
     """What the door does with a good report of `service`."""
     raw = json.dumps(body or make.report()).encode()
-    return ingest.accept(service.environment_id, service.pk, reports.read(raw), len(raw))
+    read = reports.read(raw)
+    return ingest.accept(service.environment_id, service.pk, read, len(raw)) is not None
 
 
 def ingested(service: Service, *bodies: dict[str, Any]) -> Ingest:

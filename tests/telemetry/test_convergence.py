@@ -11,7 +11,13 @@ from apps.core import clock
 from apps.fleet.models import Service
 from apps.publication.models import Part
 from apps.publication.services import Piece, current_epoch
-from apps.telemetry.convergence import Converged, Convergence, Refusal, converged, convergence
+from apps.telemetry.selectors.convergence import (
+    Converged,
+    Convergence,
+    Refusal,
+    converged,
+    convergence,
+)
 from tests import make
 from tests.telemetry.arrivals import ingested
 

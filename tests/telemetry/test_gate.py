@@ -48,6 +48,10 @@ def known(own_ingest: Ingest) -> None:
     own_ingest.services[ENVIRONMENT_ID, "checkout"] = SERVICE_ID
 
 
+counted: list[tuple[Any, ...]] = []
+"""What was told of requests."""
+
+
 async def post(django: Django, body: bytes, bearer: Bearer | None = None, **request: Any) -> int:
     """Status of the answer; the body comes in two pieces."""
     headers = {"host": "127.0.0.1:8000", "content-type": "application/json", "authorization": "x"}
@@ -67,7 +71,7 @@ async def post(django: Django, body: bytes, bearer: Bearer | None = None, **requ
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
 
-    gate = ReportsGate(django, lambda authorization: bearer)
+    gate = ReportsGate(django, lambda authorization: bearer, lambda *told: counted.append(told))
     await gate(scope | request, receive, send)
     return statuses[0]
 
@@ -77,7 +81,11 @@ def encoded(**members: Any) -> bytes:
 
 
 async def test_plain_report_is_taken(django: Django, own_ingest: Ingest) -> None:
+    counted.clear()
+
     assert await post(django, encoded(), Bearer()) == 202
+
+    assert [told[:3] for told in counted] == [("report", "POST", 202)]
     assert (len(own_ingest), django.bodies) == (1, [])
 
 

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from apps.core import clock
 from apps.fleet.models import Service
 from apps.telemetry import selectors
-from apps.telemetry.convergence import convergence
 from apps.telemetry.selectors import Cell
+from apps.telemetry.selectors.convergence import convergence
 from tests import make
 from tests.telemetry.arrivals import ingested
 

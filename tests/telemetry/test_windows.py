@@ -193,9 +193,8 @@ class TestPrune:
     def test_silent_instances_go_after_a_week_with_their_state(self, service: Service) -> None:
         for days in (0, 2):
             heard = NOON + timedelta(days=days)
-            one = Instance.objects.create(
-                id=uuid4(), service=service, started_at=heard, first_heard_at=heard, heard_at=heard
-            )
+            with clock.use(lambda: heard):  # noqa: B023 – used at once
+                one = make.instance(service)
             InstanceState.objects.create(instance=one, reported_at=heard)
 
         self.pruned(after=timedelta(days=8))

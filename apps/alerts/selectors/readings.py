@@ -14,9 +14,9 @@ from apps.fleet.models import Usage
 from apps.health import selectors as health
 from apps.health.selectors import CheckState, Host
 from apps.telemetry import selectors as telemetry
-from apps.telemetry.convergence import Convergence, convergence
 from apps.telemetry.rules import Counts
 from apps.telemetry.selectors import InstanceStatus, Name
+from apps.telemetry.selectors.convergence import Convergence, convergence
 from holdfast import histogram
 
 LOOK_BACK = 10  # seconds in which a breaker that opened and closed again is still seen

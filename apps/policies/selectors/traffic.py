@@ -6,7 +6,6 @@ from django.db.models import Count, Max, Min, Sum
 
 from apps.core import clock
 from apps.fleet.models import Instance
-from apps.fleet.selectors import lately
 from apps.policies.rules import Calls, Pace
 from apps.telemetry.models import Window
 
@@ -28,7 +27,7 @@ def paces(environment_id: int, *, service: str = "", dependency: str = "") -> di
     if service:
         seen = seen.filter(service__slug=service)
     seen = seen.filter(dependency=dependency) if dependency else seen.exclude(dependency="")
-    live = Instance.objects.heard_since(lately()).filter(service__environment_id=environment_id)
+    live = Instance.objects.live(now).filter(service__environment_id=environment_id)
     processes = dict(live.order_by().values_list("service__slug").annotate(Count("pk")))
     rows = (
         seen.order_by()

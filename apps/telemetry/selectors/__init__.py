@@ -11,7 +11,7 @@ from django.utils.dateparse import parse_datetime
 
 from apps.core import clock
 from apps.fleet.models import Usage
-from apps.fleet.selectors import lately, shown_since
+from apps.fleet.selectors import shown_since
 from apps.telemetry import rules
 from apps.telemetry.models import BreakerEvent, BreakerState, InstanceState, Total, Window
 
@@ -88,16 +88,16 @@ class InstanceStatus:
 
 def instances_of(environment_id: int) -> list[InstanceStatus]:
     """Instances heard within a day, by service and name."""
-    silent_before = lately()
+    now = clock.now()
     rows = (
         InstanceState.objects.of_environment(environment_id)
         .filter(instance__heard_at__gte=shown_since())
         .order_by("instance__service__slug", "instance__name", "instance_id")
-        .values_list(*_STATUS)
+        .values_list(*_STATUS, "instance__silent_at")
     )
     return [
-        InstanceStatus(*row, row[_HEARD_AT] < silent_before)  # type: ignore[call-arg]  # the columns below
-        for row in rows
+        InstanceStatus(*row, silent_at < now)  # type: ignore[call-arg]  # the columns below
+        for *row, silent_at in rows
     ]
 
 
@@ -117,7 +117,6 @@ _STATUS = (  # what an InstanceStatus holds, in its order, but for `is_silent`
     "in_flight",
     "resources",
 )
-_HEARD_AT = _STATUS.index("instance__heard_at")
 
 
 def traffic(environment_id: int, *, seconds: int = 60) -> Traffic:
@@ -243,7 +242,7 @@ def _counted(environment_id: int, seconds: int) -> tuple[dict[Name, rules.Counts
 def _breakers(environment_id: int) -> dict[Name, list[dict[str, Any]]]:
     """What each live instance says of its breakers, by name."""
     said = InstanceState.objects.of_environment(environment_id).filter(
-        instance__heard_at__gte=lately(), instance__stopping=False
+        instance__silent_at__gte=clock.now(), instance__stopping=False
     )
     found: dict[Name, list[dict[str, Any]]] = defaultdict(list)
     for service, breakers in said.values_list("instance__service__slug", "breakers"):
