@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.ingest import ROOT, manage, serving
 from deploy.local_servers import PostgreSQL, Redis
@@ -89,8 +89,14 @@ class Api:
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
     def post(self, path: str, body: bytes, etag: str = "") -> tuple[int, bytes, str]:
+        return self._ask("POST", path, body, etag)
+
+    def send(self, method: str, path: str, body: Any, etag: str = "") -> tuple[int, bytes, str]:
+        return self._ask(method, path, json.dumps(body).encode() if body else b"", etag)
+
+    def _ask(self, method: str, path: str, body: bytes, etag: str) -> tuple[int, bytes, str]:
         headers = self._headers | ({"If-Match": etag} if etag else {})
-        self._connection.request("POST", f"/api/v1/{path}", body, headers)
+        self._connection.request(method, f"/api/v1/{path}", body, headers)
         answer = self._connection.getresponse()
         return answer.status, answer.read(), answer.headers.get("ETag", "")
 
