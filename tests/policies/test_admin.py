@@ -518,6 +518,7 @@ class TestRevisionPages:
         assert Fragment.objects.current().get().revision == 3
         listed = text_of(client, address("revision_changelist", app="publication"))
         assert "back to 1" in listed
+        assert "The settings of revision 1 are in force again." in listed
 
     def test_a_rollback_to_the_same_settings_says_so(self) -> None:
         make.config()
@@ -580,6 +581,54 @@ class TestDangers:
 
         assert answer.status_code == 422
         assert RetryConfig.objects.exists()
+
+    def test_so_may_going_back(self) -> None:
+        place = make.environment()
+        row = make.config("timeout", make.scope(place), total_seconds=20.0)
+        sound = {"attempt_seconds": 5.0}
+        actor = make.actor(place)
+        services.set_config("timeout", scope=row.holds_in, values=sound, actor=actor)
+        first = Revision.objects.get(number=1)
+        url = address("revision_rollback", first.pk, app="publication")
+        client, values = make.browser(), {"reason": "it got worse"}
+
+        answer = client.post(url, values)
+
+        assert answer.status_code == 422
+        (danger,) = answer.context["review"].dangers
+        assert danger.detail.startswith("3 attempts × 30 s = 90 s is longer")
+        assert Revision.objects.count() == 2
+        seen = values | {"seen": answer.context["review"].seen_as}
+        assert client.post(url, seen).status_code == 302
+        assert TimeoutConfig.objects.get().values == {"total_seconds": 20.0}
+
+    def test_so_may_a_preset(self) -> None:
+        bank = make.dependency(make.environment(), "bank")
+        make.config("timeout", make.scope(dependency=bank), total_seconds=100.0)
+
+        client, answer, values = self.posted(
+            "servicepolicy_apply-preset", dependency=bank.pk, preset="alpaca"
+        )
+
+        assert answer.status_code == 422
+        (danger,) = answer.context["review"].dangers
+        assert danger.detail.startswith("4 attempts × 30 s = 120 s is longer")
+        assert not RetryConfig.objects.exists()
+        seen = values | {"seen": answer.context["review"].seen_as}
+        assert client.post(address("servicepolicy_apply-preset"), seen).status_code == 302
+        assert RetryConfig.objects.exists()
+
+    def test_a_preset_that_is_set_already_is_not_asked_about(self) -> None:
+        bank = make.dependency(make.environment(), "bank")
+        actor = make.actor(bank.environment)
+        services.apply_preset("alpaca", scope=make.scope(dependency=bank), actor=actor)
+        make.config("timeout", make.scope(bank.environment), total_seconds=100.0)
+
+        _client, answer, _values = self.posted(
+            "servicepolicy_apply-preset", dependency=bank.pk, preset="alpaca"
+        )
+
+        assert answer.status_code == 302
 
     def test_a_contradiction_is_refused_and_not_asked_about(self) -> None:
         row = make.config("breaker", open_max_seconds=40.0)

@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from apps.audit.models import Entry
 from apps.core import clock
 from apps.fleet.models import Dependency, Environment, Service, Usage
-from apps.policies.models import RetryConfig
+from apps.policies import selectors, services
+from apps.policies.models import RetryConfig, TimeoutConfig
 from apps.publication.models import Fragment, Revision
 from apps.telemetry.models import Window
 from tests import make
@@ -192,6 +193,20 @@ class TestWarnings:
         (warning,) = answer.json()["warnings"]
         assert warning["detail"].startswith("4 attempts × 30 s = 120 s is longer than")
 
+    def test_a_removal_says_what_is_dangerous_about_what_is_inherited_now(self) -> None:
+        place = make.environment()
+        make.config("timeout", make.scope(place), total_seconds=60.0, attempt_seconds=30.0)
+        bank = make.scope(dependency=make.dependency(place, "bank"))
+        row = make.config("timeout", bank, attempt_seconds=5.0)
+
+        answer = make.client(place).delete(f"{URL}/timeout/{row.pk}", headers={"If-Match": '"1"'})
+
+        assert answer.status_code == 200
+        (warning,) = answer.json()["warnings"]
+        assert warning["code"] == "attempts_over_deadline"
+        assert warning["calls"] == [{"service": None, "dependency": "bank"}]
+        assert not TimeoutConfig.objects.filter(pk=row.pk).exists()
+
     def test_other_dependencies_are_not_its_business(self) -> None:
         place = make.environment()
         make.config("timeout", make.scope(place, make.dependency(place)), total_seconds=6.0)
@@ -231,6 +246,57 @@ class TestWarnings:
         plan = make.client(place).post(f"{URL}/retry/plan", body)
 
         assert codes(plan) == ["retries_multiply"]
+
+
+class TestRollback:
+    def back_to_one(self, place: Environment) -> Any:
+        return make.client(place).post("/api/v1/revisions/1/rollback", {"reason": "worse"})
+
+    def test_it_says_what_is_dangerous_about_what_it_restored_and_removed(self) -> None:
+        place = make.environment()
+        bank, mail = make.dependency(place, "bank"), make.dependency(place, "mail")
+        row = make.config("timeout", make.scope(dependency=bank), total_seconds=20.0)
+        sound, actor = {"attempt_seconds": 5.0}, make.actor(place)
+        services.set_config("timeout", scope=row.holds_in, values=sound, actor=actor)
+        make.config("retry", make.scope(dependency=mail), attempts=1)
+
+        answer = self.back_to_one(place)
+
+        assert answer.status_code == 201
+        (warning,) = answer.json()["warnings"]
+        assert warning["code"] == "attempts_over_deadline"
+        assert warning["calls"] == [{"service": None, "dependency": "bank"}]
+
+    def test_what_it_does_not_touch_is_not_its_business(self) -> None:
+        place = make.environment()
+        bank, mail = make.dependency(place, "bank"), make.dependency(place, "mail")
+        make.config("timeout", make.scope(dependency=bank), total_seconds=20.0)
+        make.config("retry", make.scope(dependency=mail), attempts=5)
+        make.config("bulkhead", make.scope(dependency=bank), max_concurrent=9)
+
+        assert self.back_to_one(place).json()["warnings"] == []
+
+    def test_as_few_queries_for_many_places_as_for_two(self) -> None:
+        few, many = make.environment(), make.environment()
+        for place, count in ((few, 2), (many, 12)):
+            for hop in (("web", "orders"), ("orders", "payments")):
+                call(place, *hop)
+            make.publish(place)
+            for _number in range(count):
+                scope = make.scope(dependency=make.dependency(place))
+                make.config("retry", scope, attempts=2)
+                make.config("breaker", scope, window="time")
+
+        first, second = (self.queries_about_revision_before_last(each) for each in (few, many))
+
+        assert first == second < 20
+
+    def queries_about_revision_before_last(self, place: Environment) -> int:
+        self.back_to_one(place)
+        newest = Revision.objects.filter(environment=place).latest("number")
+        with CaptureQueriesContext(connection) as made:
+            selectors.warnings_of_revision(newest)
+        return len(made)
 
 
 class TestFallbacks:

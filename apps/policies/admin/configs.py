@@ -80,21 +80,19 @@ def _review_change(
     row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]
 ) -> list[Danger]:
     values.pop("reason")
-    return new_dangers(
-        services.plan_config(
-            row.pattern, scope=row.holds_in, values=values, version=version, actor=actor
-        )
+    plan = services.plan_config(
+        row.pattern, scope=row.holds_in, values=values, version=version, actor=actor
     )
+    return new_dangers(plan.findings)
 
 
 def _review_clear(
     row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]
 ) -> list[Danger]:
-    return new_dangers(
-        services.plan_config(
-            row.pattern, scope=row.holds_in, values=None, version=version, actor=actor
-        )
+    plan = services.plan_config(
+        row.pattern, scope=row.holds_in, values=None, version=version, actor=actor
     )
+    return new_dangers(plan.findings)
 
 
 def _clear(row: Config, *, actor: Actor, version: int | None, values: dict[str, Any]) -> None:
@@ -165,7 +163,7 @@ def _creation(pattern: str, form: type[SettingsForm]) -> Change:
         scope = Scope(values.pop("environment").pk, values.pop("dependency"), values.pop("service"))
         values.pop("reason")
         plan = services.plan_config(pattern, scope=scope, values=values, actor=actor)
-        return new_dangers(plan)
+        return new_dangers(plan.findings)
 
     return Change(
         title=_("Set %(pattern)s settings") % {"pattern": PATTERNS[pattern].title.lower()},

@@ -1,25 +1,25 @@
 """Findings as the console's pages tell them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from apps.core.changes import Danger
 from apps.policies.rules import MOST_NAMED, Calls, Finding
-from apps.policies.services import Plan
 from apps.policies.wording import words_of
 
 MOST_SHOWN = 10  # on one page, what is new first
 
 
-def new_dangers(plan: Plan) -> list[Danger]:
-    """What to look at before a plan is carried out: nothing, where it makes nothing worse.
+def new_dangers(findings: Sequence[Finding]) -> list[Danger]:
+    """What to look at before a change is made: nothing, where it makes nothing worse.
 
     Nor where it will be refused: that has words of its own.
     """
-    is_worse = plan.is_allowed and any(finding.is_new for finding in plan.warnings)
-    newest_first = sorted(plan.warnings, key=lambda finding: not finding.is_new)
+    is_allowed = all(finding.severity == "warning" for finding in findings)
+    is_worse = is_allowed and any(finding.is_new for finding in findings)
+    newest_first = sorted(findings, key=lambda finding: not finding.is_new)
     return dangers_of(newest_first[:MOST_SHOWN]) if is_worse else []
 
 

@@ -15,10 +15,11 @@ from django.utils.translation import gettext_lazy
 from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedModelAdmin, column
+from apps.core.changes import Danger
 from apps.core.forms import reason_field
 from apps.fleet.models import Usage
 from apps.policies import rules, selectors, services
-from apps.policies.admin.dangers import dangers_of
+from apps.policies.admin.dangers import dangers_of, new_dangers
 from apps.policies.admin.fields import DependencyForm, shown
 from apps.policies.admin.tables import settings_table
 from apps.policies.models import CONFIGS, Config, Override, Scope, ServicePolicy
@@ -58,8 +59,18 @@ class PresetForm(DependencyForm):
     field_order = ("dependency", "service", "preset", "check_address", "reason")
 
 
+def _scope(values: dict[str, Any]) -> Scope:
+    return Scope(values["environment"].pk, values["dependency"], values["service"])
+
+
+def _review(
+    row: None, *, actor: Actor, version: int | None, values: dict[str, Any]
+) -> list[Danger]:
+    return new_dangers(services.plan_preset(values["preset"], scope=_scope(values), actor=actor))
+
+
 def _apply(*, actor: Actor, values: dict[str, Any]) -> str:
-    scope = Scope(values["environment"].pk, values["dependency"], values["service"])
+    scope = _scope(values)
     applied = services.apply_preset(
         values["preset"],
         scope=scope,
@@ -102,6 +113,7 @@ class ServicePolicyAdmin(GuardedModelAdmin):
             scope="config:write",
             form=PresetForm,
             apply=_apply,
+            review=_review,
             submit=gettext_lazy("Publish"),
             done="%(object)s",
             icon="auto_fix_high",

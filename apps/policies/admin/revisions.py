@@ -14,7 +14,9 @@ from django.utils.translation import gettext_lazy
 
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedModelAdmin, column
+from apps.core.changes import Danger
 from apps.policies import selectors, services
+from apps.policies.admin.dangers import new_dangers
 from apps.policies.admin.fields import ReasonForm
 from apps.policies.admin.tables import changed_text, lines
 from apps.publication.models import Revision
@@ -23,10 +25,14 @@ from apps.publication.selectors import Difference, changes_of, differences
 MOST_NAMED = 3  # pieces a row of the list names
 
 
-def _roll_back(
+def _roll_back(row: Revision, *, actor: Actor, version: int | None, values: dict[str, Any]) -> None:
+    services.rollback(row.number, reason=values["reason"], actor=actor)
+
+
+def _review(
     row: Revision, *, actor: Actor, version: int | None, values: dict[str, Any]
-) -> Revision:
-    return services.rollback(row.number, reason=values["reason"], actor=actor)
+) -> list[Danger]:
+    return new_dangers(services.plan_rollback(row.number, actor=actor))
 
 
 def _facts(row: Revision, actor: Actor) -> list[tuple[Any, Any]]:
@@ -68,6 +74,7 @@ class RevisionAdmin(GuardedModelAdmin):
             dangerous=True,
             icon="history",
             facts=_facts,
+            review=_review,
             intro=gettext_lazy(
                 "Settings become what they were then, as a new revision. Flags and overrides "
                 "stay as they are now."

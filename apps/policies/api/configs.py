@@ -18,7 +18,7 @@ from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
 from apps.core.schema import IF_MATCH, PAGE
 from apps.policies import services
-from apps.policies.api.shapes import PlanOut, Shapes, scope_of, shapes_of
+from apps.policies.api.shapes import ClearedOut, PlanOut, Shapes, scope_of, shapes_of
 from apps.policies.models import CONFIGS, Config
 from apps.policies.services.writing import ABSENT
 from holdfast.spec import PATTERNS
@@ -112,15 +112,17 @@ class ConfigView(PatternView):
         return self.change(request, config_id, {})
 
     def delete(self, request: Request, config_id: int) -> Response:
-        """Inherit every setting of the pattern in this scope."""
+        """Inherit every setting of the pattern in this scope; 204 where nothing is to be told."""
+        row = self.row(request, config_id)
         with self.errors_by_field():
             services.clear_config(
                 self.pattern,
-                scope=self.row(request, config_id).holds_in,
+                scope=row.holds_in,
                 version=if_match(request),
                 actor=actor_of(request),
             )
-        return Response(status=204)
+        told = ClearedOut(row).data
+        return Response(told) if told["warnings"] else Response(status=204)
 
     def change(self, request: Request, config_id: int, unnamed: dict[str, Any]) -> Response:
         body = valid(self.shapes.change, request.data)
@@ -184,6 +186,8 @@ def config_view(pattern: str) -> type[ConfigView]:
         get=extend_schema(responses=shapes.out),
         put=changing,
         patch=changing,
-        delete=extend_schema(request=None, responses={204: None}, parameters=[IF_MATCH]),
+        delete=extend_schema(
+            request=None, responses={200: ClearedOut, 204: None}, parameters=[IF_MATCH]
+        ),
     )
     return described(view)

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -18,7 +18,7 @@ from apps.core.leases import LONGEST_REASON
 from apps.core.permissions import actor_of, requires
 from apps.fleet.models import SLUG, Service
 from apps.policies import selectors, services
-from apps.policies.api.findings import MOST_FINDINGS, FindingOut
+from apps.policies.api.findings import MOST_FINDINGS, FindingOut, told
 from apps.policies.models import Override
 from apps.publication.models import Revision
 from holdfast.spec import json_schema
@@ -71,6 +71,13 @@ class RestoredOut(serializers.Serializer[Revision]):
     at = serializers.DateTimeField()
     actor = serializers.CharField(source="actor_label")
     reason = serializers.CharField()
+    warnings = serializers.SerializerMethodField(
+        help_text=f"What is dangerous about what it changed; at most {MOST_FINDINGS}."
+    )
+
+    @extend_schema_field(FindingOut(many=True))
+    def get_warnings(self, revision: Revision) -> Any:
+        return told(selectors.warnings_of_revision(revision))
 
 
 class EffectiveView(APIView):

@@ -1,6 +1,6 @@
 """Findings as the API tells them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -17,6 +17,11 @@ def each_as(shape: type[serializers.Serializer[Any]], rows: Iterable[Any]) -> li
     """Each of the rows in that shape."""
     one = shape()
     return [one.to_representation(row) for row in rows]
+
+
+def told(findings: Sequence[Finding]) -> list[Any]:
+    """The first of the findings, as an answer carries them."""
+    return each_as(FindingOut, findings[:MOST_FINDINGS])
 
 
 class CallsOut(serializers.Serializer[Calls]):

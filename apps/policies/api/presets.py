@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from apps.core.api import respond, valid
 from apps.core.permissions import actor_of, requires
 from apps.policies import rules, selectors, services
-from apps.policies.api.findings import MOST_FINDINGS, FindingOut, each_as
+from apps.policies.api.findings import MOST_FINDINGS, FindingOut, told
 from apps.policies.api.shapes import REASON, ScopeIn, scope_of
 from apps.policies.models import CONFIGS
 from holdfast.spec import CHECK_KINDS, PRESETS, Preset
@@ -72,8 +72,9 @@ class AppliedOut(serializers.Serializer[services.Applied]):
 
     @extend_schema_field(FindingOut(many=True))
     def get_warnings(self, applied: services.Applied) -> Any:
-        found = selectors.warnings_of(applied.configs)
-        return each_as(FindingOut, found[:MOST_FINDINGS])
+        rows = applied.configs
+        places = {row.place for row in rows}
+        return told(selectors.warnings_of(rows[0].environment_id, places))
 
 
 class PresetsView(APIView):

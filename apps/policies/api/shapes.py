@@ -13,7 +13,14 @@ from apps.core.api import Strict
 from apps.core.leases import LONGEST_REASON
 from apps.fleet.selectors import named_dependency, named_service
 from apps.policies import rules, selectors
-from apps.policies.api.findings import MOST_CALLS, MOST_FINDINGS, CallsOut, FindingOut, each_as
+from apps.policies.api.findings import (
+    MOST_CALLS,
+    MOST_FINDINGS,
+    CallsOut,
+    FindingOut,
+    each_as,
+    told,
+)
 from apps.policies.models import Config, Scope
 from apps.policies.services import Plan, PlannedChange
 from holdfast.spec import PATTERNS, clean_pattern, json_schema, setting
@@ -114,7 +121,19 @@ class WrittenOut(ConfigOut):
 
     @extend_schema_field(FindingOut(many=True))
     def get_warnings(self, row: Config) -> Any:
-        return each_as(FindingOut, selectors.warnings_of([row])[:MOST_FINDINGS])
+        return told(selectors.warnings_of(row.environment_id, [row.place]))
+
+
+class ClearedOut(serializers.Serializer[Config]):
+    """What is dangerous about what holds where a row of settings was removed."""
+
+    warnings = serializers.SerializerMethodField(
+        help_text=f"What is dangerous about what is inherited now; at most {MOST_FINDINGS}."
+    )
+
+    @extend_schema_field(FindingOut(many=True))
+    def get_warnings(self, row: Config) -> Any:
+        return told(selectors.warnings_of(row.environment_id, [row.place]))
 
 
 class ShiftOut(serializers.Serializer[rules.Shift]):

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.core.actor import Actor
 from apps.policies.fields import bounds, held
 from apps.policies.models.scopes import Scoped
+from apps.policies.rules import Place
 from holdfast.spec import PATTERNS
 
 
@@ -68,6 +69,10 @@ class Config(Scoped):
         """The settings set here, in the table's order; what is missing is inherited."""
         present = {key: getattr(self, key) for key in PATTERNS[self.pattern].settings}
         return {key: value for key, value in present.items() if value is not None}
+
+    @property
+    def place(self) -> Place:
+        return Place(**self.holds_in.slugs, pattern=self.pattern)
 
     def as_audited(self) -> dict[str, Any]:
         return {"pattern": self.pattern, **self.holds_in.slugs, **self.values}

@@ -14,7 +14,7 @@ from apps.policies.rules.hazards import (
     hazards,
     needs_calls,
 )
-from apps.policies.rules.settings import Calls, Policy
+from apps.policies.rules.settings import Calls, Place, Policy
 from holdfast.spec import effective_pattern
 
 NOTHING_SET: Policy = {}
@@ -157,10 +157,7 @@ def _rounded(figures: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
 
 def _holding_for(calls: Calls, policies: Mapping[Calls, Policy]) -> Policy | None:
     """The policy of one service's calls to one dependency, wherever it is set."""
-    for level in (calls, Calls("", calls.dependency), Calls("", "")):
-        if level in policies:
-            return policies[level]
-    return None
+    return next((policies[level] for level in calls.levels if level in policies), None)
 
 
 def _amplified(around: Surroundings) -> Iterator[Concern]:
@@ -207,6 +204,17 @@ def _way_hazard(code: str, way: Way) -> Hazard:
     return Hazard(code, ("retry.attempts",), figures)
 
 
-def concerns(findings: Iterable[Finding], patterns: Collection[str]) -> list[Finding]:
-    """Those findings that a setting of these patterns takes part in."""
-    return [each for each in findings if each.hazard.patterns & set(patterns)]
+def concerns(findings: Iterable[Finding], touched: Collection[Place]) -> list[Finding]:
+    """Those findings that settings in one of these places take part in."""
+    patterns: dict[Calls, set[str]] = defaultdict(set)
+    for service, dependency, pattern in touched:
+        patterns[Calls(service, dependency)].add(pattern)
+    return [
+        finding
+        for finding in findings
+        if any(
+            finding.hazard.patterns & patterns.get(level, set())
+            for calls in finding.calls
+            for level in calls.levels
+        )
+    ]

@@ -27,6 +27,23 @@ class Calls(NamedTuple):
         caller = f"{self.service}'s calls" if self.service else "every service's calls"
         return f"{caller} to {self.dependency}"
 
+    @property
+    def levels(self) -> "tuple[Calls, Calls, Calls]":
+        """Where settings that hold for them may be, the one that counts most first."""
+        return (self, Calls("", self.dependency), Calls("", ""))
+
+
+class Place(NamedTuple):
+    """Where the settings of one pattern are, or could be; empty means all."""
+
+    service: str
+    dependency: str
+    pattern: str
+
+    @property
+    def calls(self) -> Calls:
+        return Calls(self.service, self.dependency)
+
 
 class SettingsPiece(NamedTuple):
     """The settings of one pattern in one scope."""

@@ -14,13 +14,16 @@ from apps.policies.selectors.effective import (
     values_of,
 )
 from apps.policies.selectors.safety import (
+    Bodies,
     findings_of_service,
     findings_where,
-    published,
+    published_around,
     warnings_of,
+    warnings_of_revision,
 )
 
 __all__ = [
+    "Bodies",
     "EffectivePolicy",
     "EffectiveValue",
     "Move",
@@ -32,8 +35,9 @@ __all__ = [
     "inherited_by",
     "levels_of",
     "moves_back_to",
-    "published",
+    "published_around",
     "reach_of",
     "values_of",
     "warnings_of",
+    "warnings_of_revision",
 ]

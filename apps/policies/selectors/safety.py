@@ -2,7 +2,7 @@
 size of the environment, and none of them where the settings give no cause to ask.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,14 +13,13 @@ from django.utils.translation import gettext as _
 from apps.core import clock
 from apps.fleet.models import Dependency, Service, Usage
 from apps.policies import rules
-from apps.policies.models import Config, Scope
-from apps.policies.rules import Calls, Finding, Pace, Policy, SettingsPiece, Surroundings
+from apps.policies.rules import Calls, Finding, Pace, Place, Policy, SettingsPiece, Surroundings
 from apps.policies.rules.amplification import Hop
 from apps.policies.selectors.traffic import paces
-from apps.publication.models import Fragment, Part
+from apps.publication.models import Fragment, Part, Revision
 from apps.telemetry import selectors as telemetry
 
-Bodies = Mapping[tuple[str, str, str], Mapping[str, Any]]  # by service, dependency and pattern
+Bodies = Mapping[Place, Mapping[str, Any]]
 
 
 def published(environment_id: int, *, dependencies: Collection[str] | None = None) -> Bodies:
@@ -31,31 +30,39 @@ def published(environment_id: int, *, dependencies: Collection[str] | None = Non
     if dependencies is not None:
         pieces = pieces.filter(Q(dependency="") | Q(dependency__in=dependencies))
     rows = pieces.values_list("service", "dependency", "name", "body")
-    return {(service, dependency, name): body or {} for service, dependency, name, body in rows}
+    return {Place(*where): body or {} for *where, body in rows}
 
 
-def warnings_of(rows: Sequence[Config]) -> list[Finding]:
-    """What is dangerous about the settings of these rows' patterns where they have an effect.
+def published_around(environment_id: int, places: Collection[Place]) -> Bodies:
+    """The settings in force that settings in these places can be dangerous together with."""
+    named = {place.dependency for place in places}
+    return published(environment_id, dependencies=None if "" in named else named)
 
-    They are of one scope, and at least one.
+
+def warnings_of(environment_id: int, places: Collection[Place]) -> list[Finding]:
+    """What is dangerous about the settings in these places where they have an effect.
+
+    Where nothing is set in one of them (any more) it is about what holds there instead.
     """
-    scope = rows[0].holds_in
-    place = Calls(**scope.slugs)
-    bodies = published(
-        scope.environment_id, dependencies={place.dependency} if place.dependency else None
+    return findings_where(environment_id, places, published_around(environment_id, places))
+
+
+def warnings_of_revision(revision: Revision) -> list[Finding]:
+    """What is dangerous about the settings that `revision` set or removed, as they are now."""
+    written = Fragment.objects.filter(
+        environment=revision.environment_id, revision=revision.number, part=Part.SETTING
     )
-    return findings_where(scope, bodies, patterns={row.pattern for row in rows})
+    places = written.values_list("service", "dependency", "name")
+    return warnings_of(revision.environment_id, [Place(*place) for place in places])
 
 
 def findings_of_service(service: Service) -> list[Finding]:
     """What is dangerous about what `service` must do now."""
     used = Usage.objects.filter(service=service).values_list("dependency__slug", flat=True)
-    called = frozenset(used)
-    bodies = published(service.environment_id)
-    policies = _policies(bodies)
-    held = {Calls(service.slug, each): _holding(service.slug, each, policies) for each in called}
+    mine = {Calls(service.slug, dependency) for dependency in used}
+    policies = _policies(published(service.environment_id))
+    held = {calls: _holding(calls, policies) for calls in mine}
     hops = _hops(service.environment_id)
-    mine = {(service.slug, each) for each in called}
     around = Surroundings(
         traffic=_traffic(service.environment_id, held, service=service.slug),
         degraded=_degraded(service.environment_id, held),
@@ -67,42 +74,51 @@ def findings_of_service(service: Service) -> list[Finding]:
 
 
 def findings_where(
-    scope: Scope, bodies: Bodies, *, patterns: Collection[str], extra: Iterable[Hop] = ()
+    environment_id: int, places: Collection[Place], bodies: Bodies, *, extra: Iterable[Hop] = ()
 ) -> list[Finding]:
-    """What is dangerous, with these settings, about the calls that settings in `scope` reach.
+    """What is dangerous, with these settings, about the calls that settings in `places` reach.
 
-    Only that in which a setting of `patterns` takes part. `bodies` are those that reach them, as
-    `published` gives them; `extra` are calls nobody has declared yet.
+    Only that in which a setting in one of them takes part. `bodies` are those that reach the
+    calls, as `published_around` gives them; `extra` are calls nobody has declared yet.
     """
-    place = Calls(**scope.slugs)
     # Where the last of a scope's settings went, what it inherits is what is looked at.
-    policies = {
-        calls: policy
-        for calls, policy in _policies({(*place, ""): {}, **bodies}).items()
-        if _reaches(place, calls)
-    }
+    inheriting: Bodies = {Place(*place.calls, ""): {} for place in places}
+    every = _policies({**inheriting, **bodies})
+    policies = {calls: every[calls] for calls in _reached(every, places)}
+    judged = {place.pattern for place in places}
+    retried = [place for place in places if place.pattern == "retry"]
     around = Surroundings(
-        traffic=_traffic(scope.environment_id, policies, **scope.slugs)
-        if {"breaker", "rate_limit"} & set(patterns)
+        traffic=_traffic(environment_id, policies, **_common(places))
+        if {"breaker", "rate_limit"} & judged
         else {},
-        degraded=_degraded(scope.environment_id, policies) if "fallback" in patterns else {},
-        **(_ways(scope, bodies, extra) if "retry" in patterns else {}),
+        degraded=_degraded(environment_id, policies) if "fallback" in judged else {},
+        **(_ways(environment_id, retried, bodies, extra) if retried else {}),
     )
-    return rules.concerns(rules.analyse(policies, around), patterns)
+    return rules.concerns(rules.analyse(policies, around), places)
 
 
 def _policies(bodies: Bodies) -> dict[Calls, Policy]:
     return rules.effective_policies(SettingsPiece(*where, body) for where, body in bodies.items())
 
 
-def _holding(service: str, dependency: str, policies: Mapping[Calls, Policy]) -> Policy:
-    levels = (Calls(service, dependency), Calls("", dependency), Calls("", ""))
-    return next(policies[level] for level in levels if level in policies)
+def _holding(calls: Calls, policies: Mapping[Calls, Policy]) -> Policy:
+    return next(policies[level] for level in calls.levels if level in policies)
 
 
-def _reaches(place: Calls, calls: Calls) -> bool:
-    """Whether settings at `place` have an effect on `calls`."""
-    return place.dependency in ("", calls.dependency) and place.service in ("", calls.service)
+def _reached(every: Iterable[Calls], places: Iterable[Place]) -> set[Calls]:
+    """Those of the calls on which settings in one of the places have an effect."""
+    levels = {place.calls for place in places}
+    return {calls for calls in every if not levels.isdisjoint(calls.levels)}
+
+
+def _common(places: Iterable[Place]) -> dict[str, str]:
+    """The service and the dependency that all places name; empty where they name several."""
+    every = list(places)
+    services, dependencies = {each.service for each in every}, {each.dependency for each in every}
+    return {
+        "service": services.pop() if len(services) == 1 else "",
+        "dependency": dependencies.pop() if len(dependencies) == 1 else "",
+    }
 
 
 def _traffic(
@@ -163,26 +179,37 @@ def _slugs(names: Iterable[str]) -> list[str]:
     return [_slug(name) for name in names]
 
 
-def _ways(scope: Scope, bodies: Bodies, extra: Iterable[Hop]) -> dict[str, Any]:
-    """The calls along which retries multiply, those that the scope reaches, and their policies."""
-    hops = _hops(scope.environment_id) | set(extra)
+def _ways(
+    environment_id: int, places: Collection[Place], bodies: Bodies, extra: Iterable[Hop]
+) -> dict[str, Any]:
+    """The calls along which retries multiply, those that the places reach, and their policies."""
+    hops = _hops(environment_id) | set(extra)
     between = {dependency for _service, dependency in hops} & {service for service, _name in hops}
     if not between:
         return {}
-    reached = Usage.objects.filter(service__environment=scope.environment_id)
-    if scope.dependency is None:
-        watched = {hop for hop in hops if hop[1] in between}
-    else:
-        reached = reached.filter(dependency=scope.dependency)
-        if scope.service is not None:
-            reached = reached.filter(service=scope.service)
-        watched = set(reached.values_list("service__slug", "dependency__slug")) | set(extra)
-    others = published(scope.environment_id) if scope.dependency is not None else {}
+    names = {place.dependency for place in places}
+    watched = _reached_uses(environment_id, places, names - {""}) | set(extra)
+    if "" in names:
+        watched |= {hop for hop in hops if hop[1] in between}
+    others = {} if "" in names else published(environment_id)
     return {
         "hops": hops | watched,
         "watched": watched,
         "retries": _policies({**others, **bodies}),
     }
+
+
+def _reached_uses(
+    environment_id: int, places: Collection[Place], dependencies: Collection[str]
+) -> set[Hop]:
+    """The calls to some dependencies that settings in the places reach."""
+    if not dependencies:
+        return set()
+    uses = Usage.objects.filter(
+        service__environment=environment_id, dependency__slug__in=dependencies
+    )
+    pairs = uses.order_by().values_list("service__slug", "dependency__slug")
+    return {*_reached((Calls(*pair) for pair in pairs), places)}
 
 
 def _hops(environment_id: int) -> set[Hop]:

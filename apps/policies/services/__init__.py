@@ -8,8 +8,8 @@ from apps.policies.services.overrides import (
     extend_override,
 )
 from apps.policies.services.plans import Plan, PlannedChange, plan_config
-from apps.policies.services.presets import Applied, apply_preset, use_checks
-from apps.policies.services.rollback import rollback
+from apps.policies.services.presets import Applied, apply_preset, plan_preset, use_checks
+from apps.policies.services.rollback import plan_rollback, rollback
 
 __all__ = [
     "Applied",
@@ -22,6 +22,8 @@ __all__ = [
     "engage_override",
     "extend_override",
     "plan_config",
+    "plan_preset",
+    "plan_rollback",
     "rollback",
     "set_config",
     "use_checks",

@@ -1,6 +1,6 @@
 """What a change of settings would do, found out without doing any of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,8 +13,8 @@ from apps.fleet.models import Usage
 from apps.policies import rules
 from apps.policies.models import CONFIGS, Config, Scope
 from apps.policies.rules import Calls, Finding, Shift
-from apps.policies.selectors import findings_where, published
-from apps.policies.services.writing import check_scope
+from apps.policies.selectors import Bodies, findings_where, published_around
+from apps.policies.services.writing import Edit, check_scope
 from apps.publication.selectors import newest_number
 
 Values = Mapping[str, Any]
@@ -81,20 +81,43 @@ def plan_config(
     row = CONFIGS[pattern].objects.filter(**scope.lookup).first()
     if row is not None:
         check_version(row, version)
-    place = Calls(**scope.slugs)
+    edit = Edit(pattern, scope, cleaned)
     revision = newest_number(scope.environment_id)
-    before = published(
-        scope.environment_id, dependencies={place.dependency} if place.dependency else None
-    )
-    after = {**before, (*place, pattern): _written(row, cleaned)}
+    before = published_around(scope.environment_id, [edit.place])
+    after = {**before, edit.place: _written(row, cleaned)}
     return Plan(
         pattern=pattern,
         scope=scope,
         version=row.version if row is not None else None,
         revision=revision,
         changes=_changes(pattern, _uses(scope), _of(pattern, before), _of(pattern, after)),
-        findings=_findings(scope, pattern, before, after),
+        findings=_findings(scope.environment_id, [edit], before, after),
     )
+
+
+def findings_of(edits: Sequence[Edit], *, actor: Actor) -> list[Finding]:
+    """What would be dangerous once these edits were made; nothing is written.
+
+    Raises:
+        RuleBroken, Forbidden: as the edits would.
+    """
+    for edit in edits:
+        check_scope(edit.scope, actor)
+    before = published_around(actor.environment_id, [edit.place for edit in edits])
+    after = {**before, **{edit.place: _overlaid(before, edit) for edit in edits}}
+    return _findings(actor.environment_id, edits, before, after)
+
+
+def _overlaid(before: Bodies, edit: Edit) -> dict[str, Any]:
+    """What would be set in the edit's place."""
+    if edit.values is None:
+        return {}
+    cleaned = rules.clean_values(edit.pattern, edit.values)
+    return _present({**before.get(edit.place, {}), **cleaned})
+
+
+def _present(values: Values) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _written(row: Config | None, values: Values | None) -> dict[str, Any]:
@@ -102,7 +125,7 @@ def _written(row: Config | None, values: Values | None) -> dict[str, Any]:
     if values is None:
         return {}
     together = {**(row.values if row is not None else {}), **values}
-    present = {key: value for key, value in together.items() if value is not None}
+    present = _present(together)
     if row is None and not present:
         text = _("Set at least one value.")
         raise RuleBroken(text, errors={"settings": [text]})
@@ -110,16 +133,14 @@ def _written(row: Config | None, values: Values | None) -> dict[str, Any]:
 
 
 def _findings(
-    scope: Scope,
-    pattern: str,
-    before: Mapping[tuple[str, str, str], Values],
-    after: Mapping[tuple[str, str, str], Values],
+    environment_id: int, edits: Iterable[Edit], before: Bodies, after: Bodies
 ) -> list[Finding]:
-    place = Calls(**scope.slugs)
-    extra = [(place.service, place.dependency)] if place.service else []
+    """What would be dangerous about these places, and whether that is new; of each danger once."""
+    places = {edit.place for edit in edits}
+    extra = [place.calls for place in places if place.service]
     standing = {
         (finding.hazard.code, calls)
-        for finding in findings_where(scope, before, patterns=[pattern])
+        for finding in findings_where(environment_id, places, before)
         for calls in finding.calls
     }
     return [
@@ -127,7 +148,7 @@ def _findings(
             finding,
             is_new=any((finding.hazard.code, calls) not in standing for calls in finding.calls),
         )
-        for finding in findings_where(scope, after, patterns=[pattern], extra=extra)
+        for finding in findings_where(environment_id, places, after, extra=extra)
     ]
 
 
@@ -142,12 +163,8 @@ def _uses(scope: Scope) -> list[Calls]:
     return [Calls(*each) for each in found] or [Calls(**scope.slugs)]
 
 
-def _of(
-    pattern: str, bodies: Mapping[tuple[str, str, str], Values]
-) -> dict[tuple[str, str], Values]:
-    return {
-        (service, dep): body for (service, dep, name), body in bodies.items() if name == pattern
-    }
+def _of(pattern: str, bodies: Bodies) -> dict[tuple[str, str], Values]:
+    return {place.calls: body for place, body in bodies.items() if place.pattern == pattern}
 
 
 def _changes(

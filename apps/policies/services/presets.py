@@ -12,6 +12,8 @@ from apps.core.errors import NotFound
 from apps.fleet.models import Dependency
 from apps.policies import rules
 from apps.policies.models import CONFIGS, Config, Scope
+from apps.policies.rules import Finding
+from apps.policies.services.plans import findings_of
 from apps.policies.services.writing import Edit, write
 from holdfast.spec import PRESETS, Preset
 
@@ -56,16 +58,9 @@ def apply_preset(
         NotFound: no such preset.
         RuleBroken, Forbidden: as `set_config`.
     """
-    preset = PRESETS.get(name)
-    if preset is None:
-        raise NotFound(_("There is no such preset."))
+    preset = _preset(name)
     leases.check_note(reason)
-    rules.check_names_dependency(scope.dependency)
-    edits = [
-        Edit(pattern, scope, values)
-        for pattern, values in preset.settings.items()
-        if pattern in CONFIGS
-    ]
+    edits = _edits(preset, scope)
     audit_check = _new_check(preset, scope.dependency, check_address, actor)
     text = reason or _("Preset %(title)s") % {"title": preset.title}
     written, revision = write(edits, actor=actor, reason=text)
@@ -78,6 +73,32 @@ def apply_preset(
         revision=revision.number if revision else None,
         left_out=rules.left_out_of(preset.settings, CONFIGS),
     )
+
+
+def plan_preset(name: str, *, scope: Scope, actor: Actor) -> list[Finding]:
+    """What would be dangerous about a preset's settings in the scope; nothing is written.
+
+    Raises:
+        NotFound, RuleBroken, Forbidden: as `apply_preset`; but settings that contradict each other
+            are findings.
+    """
+    return findings_of(_edits(_preset(name), scope), actor=actor)
+
+
+def _preset(name: str) -> Preset:
+    preset = PRESETS.get(name)
+    if preset is None:
+        raise NotFound(_("There is no such preset."))
+    return preset
+
+
+def _edits(preset: Preset, scope: Scope) -> list[Edit]:
+    rules.check_names_dependency(scope.dependency)
+    return [
+        Edit(pattern, scope, values)
+        for pattern, values in preset.settings.items()
+        if pattern in CONFIGS
+    ]
 
 
 def _new_check(

@@ -1,6 +1,6 @@
 """Going back to the settings of an earlier revision."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -13,7 +13,9 @@ from apps.core.db import get_visible
 from apps.core.errors import Conflict, Forbidden, RuleBroken, Stale
 from apps.fleet.models import Dependency, Service
 from apps.policies.models import CONFIGS, Scope
+from apps.policies.rules import Finding
 from apps.policies.selectors import Move, moves_back_to
+from apps.policies.services.plans import findings_of
 from apps.policies.services.writing import Edit, write
 from apps.publication.models import Revision
 from apps.publication.selectors import newest_number
@@ -41,22 +43,14 @@ def rollback(number: int, *, actor: Actor, reason: str) -> Revision:
         Forbidden: the actor is bound to one service.
     """
     leases.check_reason(reason)
-    if actor.service_id is not None:
-        raise Forbidden(
-            _("This token is bound to one service and cannot change what reaches others."),
-            code="service_bound",
-        )
-    target = get_visible(
-        Revision.objects, actor=actor, environment_id=actor.environment_id, number=number
-    )
+    target = _target(number, actor)
     looked_at = newest_number(target.environment_id)
     moves = moves_back_to(target)
     if not moves:
         raise Conflict(
             _("The settings are the same as in revision %(number)d.") % {"number": number}
         )
-    known = _slugs(target.environment_id)
-    edits = [_edit(move, target.environment_id, known) for move in moves]
+    edits = _edits(moves, target.environment_id)
     _written, revision = write(edits, actor=actor, reason=reason, restores=number)
     # The environment's head is held now: what was changed between the look and this is seen here.
     if revision is None or (revision.number != looked_at + 1 and moves_back_to(target)):
@@ -72,6 +66,36 @@ def rollback(number: int, *, actor: Actor, reason: str) -> Revision:
         revision=revision.number,
     )
     return revision
+
+
+def plan_rollback(number: int, *, actor: Actor) -> list[Finding]:
+    """What would be dangerous about the settings `rollback` would restore; nothing is written.
+
+    Nothing, where they are the same now.
+
+    Raises:
+        NotFound, RuleBroken, Forbidden: as `rollback`; but settings that contradict each other
+            are findings.
+    """
+    target = _target(number, actor)
+    edits = _edits(moves_back_to(target), target.environment_id)
+    return findings_of(edits, actor=actor) if edits else []
+
+
+def _target(number: int, actor: Actor) -> Revision:
+    if actor.service_id is not None:
+        raise Forbidden(
+            _("This token is bound to one service and cannot change what reaches others."),
+            code="service_bound",
+        )
+    return get_visible(
+        Revision.objects, actor=actor, environment_id=actor.environment_id, number=number
+    )
+
+
+def _edits(moves: Iterable[Move], environment_id: int) -> list[Edit]:
+    known = _slugs(environment_id)
+    return [_edit(move, environment_id, known) for move in moves]
 
 
 def _slugs(environment_id: int) -> _Slugs:

@@ -20,6 +20,7 @@ from apps.fleet import services as fleet
 from apps.fleet.models import Usage
 from apps.policies import rules
 from apps.policies.models import CONFIGS, Config, Scope
+from apps.policies.rules import Place
 from apps.publication import services as publication
 from apps.publication.models import Fragment, Part, Revision
 from apps.publication.selectors import newest_number
@@ -46,6 +47,10 @@ class Edit:
         dependency, service = self.scope.dependency, self.scope.service
         place = list(CONFIGS).index(self.pattern)
         return (place, dependency.pk if dependency else 0, service.pk if service else 0)
+
+    @property
+    def place(self) -> Place:
+        return Place(**self.scope.slugs, pattern=self.pattern)
 
 
 @dataclass(frozen=True)
