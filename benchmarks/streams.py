@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 import psutil
 
 from benchmarks.flip import (
-    PAUSE_SECONDS,
     SETTLE_SECONDS,
     STAMPS,
     Api,
@@ -33,6 +32,7 @@ from benchmarks.ingest import ROOT, manage, serving
 
 SERVICES = 50
 SDKS = 3
+PAUSE_SECONDS = 0.2  # between flips, so that each is with everybody before the next
 EDIT_PAUSE_SECONDS = 0.5
 
 
@@ -61,12 +61,21 @@ class Crowd:
         return [dict(had) for had in json.loads(said)]
 
 
-def memory_of(port: int) -> float:
-    """KiB that the server on that port holds."""
+def process_on(port: int) -> psutil.Process:
     for process in psutil.process_iter():
         if f"--port {port}" in " ".join(process.cmdline()):
-            return float(process.memory_info().rss) / 1024
+            return process
     raise RuntimeError("there is no such server")
+
+
+def kib_of(process: psutil.Process) -> float:
+    return float(process.memory_info().rss) / 1024
+
+
+def cpu_of(process: psutil.Process) -> float:
+    """Seconds it has used."""
+    used = process.cpu_times()
+    return float(used.user + used.system)
 
 
 @contextmanager
@@ -120,27 +129,36 @@ def measure(
     environment: dict[str, str], server: Server, reader: str, *, streams: int, times: int, load: int
 ) -> None:
     """Two lines of the table."""
-    known = max(stamps_of(environment), default=0)
     with ExitStack() as stack:
         followers = [stack.enter_context(Follower("sdk", server)) for _ in range(SDKS)]
-        before = memory_of(server.front)
+        process = process_on(server.front)
+        before = kib_of(process)
         crowd = Crowd(server.clients, reader, streams)
         crowd.wait()
         time.sleep(SETTLE_SECONDS)
-        each = (memory_of(server.front) - before) / streams
+        each = (kib_of(process) - before) / streams
         with (
             reporting([server.front], server.service, load),
             editing(server.front, server.operator, enabled=load > 0),
         ):
             time.sleep(SETTLE_SECONDS)
+            known = max(stamps_of(environment), default=0)  # with what first reports made known
+            used = cpu_of(process)
             flip(Api(server.front, server.operator), f"flip-{load}", times)
-            time.sleep(SETTLE_SECONDS)
+        used = cpu_of(process) - used
+        time.sleep(SETTLE_SECONDS)
         had = crowd.end()
         sdks = [dict(follower.had) for follower in followers]
     at = {number: when for number, when in stamps_of(environment).items() if number > known}
     name = f"{load} reports/s and edits" if load else "idle"
-    memory = "" if load else f"{each:.1f} KiB of memory each"
-    show(name, f"{streams} streams", [delays_of(at, one) for one in had], len(at), memory)
+    costs = f"{1e6 * used / times / streams:.0f} µs of CPU a change, {each:.1f} KiB"
+    show(
+        name,
+        f"{streams} streams",
+        [delays_of(at, one) for one in had],
+        len(at),
+        "" if load else costs,
+    )
     show(name, f"{SDKS} SDKs", [delays_of(at, one) for one in sdks], len(at), "")
 
 

@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -29,6 +30,7 @@ PATH = re.compile(r"^/api/v1/policies/(?P<service>[^/]+)/stream/?$")
 MOST_STREAMS = 5  # of one token and instance
 MOST_OF_TOKEN = 2_000  # in this process, whatever instances it names: names can be made up
 SEND_SECONDS = 60.0  # a reader that takes nothing for so long is cut
+LOOK_SECONDS = 1.0  # between looks at what the clock does to streams
 CUT_SECONDS = 1.5  # after its goodbye a stream has so long to end
 DRAIN_SECONDS = 5.0
 REVOKED_RETRY_SECONDS = 60.0
@@ -40,14 +42,20 @@ Slot = tuple[str, str]  # token selector, instance
 class Stream:
     """One open stream: whom it serves, what it sent last, and why it must end."""
 
-    def __init__(self, key: Key, service: str, sent: Document, task: "asyncio.Task[Any]") -> None:
+    def __init__(
+        self, key: Key, service: str, sent: Document, task: "asyncio.Task[Any]", lasts: float
+    ) -> None:
         self.key = key
         self.watched: Watched = (key.environment_id, service)
         self.sent = sent
         self.task = task
         self.opened_at = time.monotonic()
+        self.ends_at = self.opened_at + lasts
         self.news = asyncio.Event()
         self.wakeups = 0
+        self.written_at = self.opened_at
+        self.is_writing = False  # the last write is not taken yet
+        self.is_quiet = False  # it is time for a comment
         self.is_gone = False  # the client left
         self.is_cut = False  # we gave it up
         self.farewell: tuple[str, float] | None = None  # reason, seconds until it may come back
@@ -55,6 +63,12 @@ class Stream:
     def wake(self) -> None:
         self.wakeups += 1
         self.news.set()
+
+    async def write(self, send: Send, body: bytes, *, last: bool = False) -> None:
+        """Send a piece; a reader that does not take it is cut by `Streams.look`."""
+        self.written_at, self.is_writing = time.monotonic(), True
+        await send({"type": "http.response.body", "body": body, "more_body": not last})
+        self.is_writing = False
 
     def end(self, reason: str, retry_after_seconds: float) -> None:
         """Have it say goodbye; one that does not even take that is cut a little later."""
@@ -93,6 +107,7 @@ class Streams:
         self._tokens: Counter[str] = Counter()  # streams by selector
         self._frame: tuple[tuple[str, str, float], bytes] = (("", "", 0.0), b"")
         self._stop_listening: Callable[[], None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Follow the state from now on; called on the loop that serves."""
@@ -100,8 +115,12 @@ class Streams:
         self._stop_listening = self._state.listen(
             lambda watched: call(self._wake, watched), lambda: call(self._check_keys)
         )
+        self._looking = asyncio.create_task(self._look_again_and_again())
 
     def stop(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
@@ -175,6 +194,30 @@ class Streams:
             if stream.key.selector not in keys:
                 stream.end("revoked", REVOKED_RETRY_SECONDS)
 
+    # --- what the clock does ----------------------------------------------------------------
+
+    async def _look_again_and_again(self) -> None:
+        """One look at all, in place of timers of each: those of a thousand cost more than news."""
+        while True:
+            await asyncio.sleep(min(LOOK_SECONDS, self._heartbeat))
+            now, moment = time.monotonic(), clock.now()
+            for stream in self.open:
+                self._look(stream, now, moment)
+
+    def _look(self, stream: Stream, now: float, moment: datetime) -> None:
+        silent_for = now - stream.written_at
+        if not stream.key.is_live(moment):
+            stream.end("revoked", REVOKED_RETRY_SECONDS)
+        elif now >= stream.ends_at:
+            stream.end("max_age", random.uniform(0.0, 2.0))
+        elif stream.is_writing:
+            if silent_for >= SEND_SECONDS:
+                stream.cut()
+        elif silent_for >= self._heartbeat:
+            self._state.note_use(stream.key.selector)  # a stream that is open is in use
+            stream.is_quiet = True
+            stream.news.set()
+
     # --- one stream -------------------------------------------------------------------------
 
     async def _serve(
@@ -182,7 +225,8 @@ class Streams:
     ) -> None:
         task = asyncio.current_task()
         assert task is not None  # we are in a coroutine
-        stream = Stream(admitted.key, asked.service, admitted.document, task)
+        lasts = self._max_age * random.uniform(0.9, 1.1)
+        stream = Stream(admitted.key, asked.service, admitted.document, task, lasts)
         self._by_document[stream.watched].add(stream)
         self._state.watch(stream.watched)
         leaving = asyncio.create_task(_until_gone(receive, stream))
@@ -192,8 +236,6 @@ class Streams:
         except asyncio.CancelledError:
             if not stream.is_cut:
                 raise
-        except TimeoutError:
-            stream.is_cut = True
         finally:
             leaving.cancel()
             self._forget(stream)
@@ -220,39 +262,26 @@ class Streams:
         greeting = frames.hello(snapshot.epoch, snapshot.pace, clock.now())
         if last_event_id != stream.sent.event_id:
             greeting += frames.document(stream.sent)
-        await _write(send, greeting)
+        self._state.note_use(stream.key.selector)
+        await stream.write(send, greeting)
 
     async def _follow(self, stream: Stream, send: Send) -> None:
         """Send what is newer than the last sent, until the client leaves or must."""
-        ends_at = stream.opened_at + self._max_age * random.uniform(0.9, 1.1)
         while not stream.is_gone:
-            self._state.note_use(stream.key.selector)  # a stream that is open is in use
             if stream.farewell is not None:
-                await _write(send, frames.goodbye(*stream.farewell), last=True)
+                await stream.write(send, frames.goodbye(*stream.farewell), last=True)
                 return
             newest = self._newest(stream)
             if newest.etag != stream.sent.etag:
                 frame, stream.sent = self._changed(stream.sent, newest), newest
-                await _write(send, frame)
-            elif not await self._news(stream, ends_at) and stream.farewell is None:
-                await _write(send, frames.COMMENT)
-
-    async def _news(self, stream: Stream, ends_at: float) -> bool:
-        """Whether the stream was woken; False when it was silent for a heartbeat."""
-        left = [self._heartbeat, ends_at - time.monotonic()]
-        if stream.key.expires_at is not None:
-            left.append((stream.key.expires_at - clock.now()).total_seconds())
-        try:
-            async with asyncio.timeout(max(0.0, min(left))):
+                await stream.write(send, frame)
+            elif stream.is_quiet:
+                await stream.write(send, frames.COMMENT)
+            else:
                 await stream.news.wait()
-        except TimeoutError:
-            if not stream.key.is_live(clock.now()):
-                stream.end("revoked", REVOKED_RETRY_SECONDS)
-            elif time.monotonic() >= ends_at:
-                stream.end("max_age", random.uniform(0.0, 2.0))
-            return False
-        stream.news.clear()
-        return True
+                stream.news.clear()
+                continue
+            stream.is_quiet = False
 
     def _newest(self, stream: Stream) -> Document:
         environment_id, service = stream.watched
@@ -296,8 +325,3 @@ async def _until_gone(receive: Receive, stream: Stream) -> None:
         pass
     stream.is_gone = True
     stream.news.set()
-
-
-async def _write(send: Send, body: bytes, *, last: bool = False) -> None:
-    async with asyncio.timeout(SEND_SECONDS):
-        await send({"type": "http.response.body", "body": body, "more_body": not last})

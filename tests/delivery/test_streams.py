@@ -321,6 +321,19 @@ class TestEnds:
 
         assert client.events[-1] == ("goodbye", {"reason": "revoked", "retry_after_seconds": 60.0})
 
+    async def test_a_reader_that_takes_nothing_is_cut(
+        self, known: State, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streams, "SEND_SECONDS", 0.05)
+        async with opened(known, heartbeat_seconds=0.01) as world:
+            stuck, reading = await world.connect(), await world.connect()
+            stuck.reads.clear()
+            await world.publish(make.flag_piece("read-only"))
+            await asyncio.gather(world.tasks[0])
+
+            assert len(world.streams.open) == 1
+            assert not reading.is_complete
+
     async def test_an_old_stream_is_asked_to_come_again(self, known: State) -> None:
         async with opened(known, max_age_seconds=0.1) as world:
             client = await world.connect()
