@@ -17,6 +17,7 @@ from apps.publication.models import Revision
 LATELY = timedelta(minutes=15)
 READ = 60  # entries; what one revision did together is one of at most MOST changes
 MOST = 12
+MOST_NAMED = 6  # things one change was done to; the rest is counted
 SETTINGS = ("config.", "revision.restored")  # how the names of what changes settings begin
 
 
@@ -28,6 +29,14 @@ class LateChange:
     labels: list[str]  # of all the things it was done to
     is_late: bool  # of the last quarter of an hour
     undo: str
+
+    @property
+    def named(self) -> list[str]:
+        return self.labels[:MOST_NAMED]
+
+    @property
+    def more(self) -> int:
+        return len(self.labels) - len(self.named)
 
 
 def latest(actor: Actor, environment_id: int) -> list[LateChange]:

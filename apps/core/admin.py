@@ -277,6 +277,7 @@ class GuardedModelAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no st
                 choices = list(field.queryset[:2]) if field.required else []
                 if len(choices) == 1:  # nothing to choose
                     field.initial = choices[0].pk
+        form.adapt_to(places_of(form))
         return form
 
     def _back(self, row: Any) -> str:

@@ -29,6 +29,9 @@ class GuardedForm(forms.Form):
         error_messages={"required": _("This page is incomplete. Open it again.")},
     )
 
+    def adapt_to(self, places: Mapping[str, Any]) -> None:
+        """Show what depends on the rows chosen so far, of those the person sees, by field."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -62,6 +65,11 @@ class Change:
     removes: bool = False  # the object is gone afterwards
     reveal: str = ""
 
+    @property
+    def has_preview(self) -> bool:
+        """For templates, which would call `preview` itself."""
+        return self.preview is not None
+
 
 @dataclass(frozen=True)
 class Review:
@@ -91,13 +99,13 @@ def review_of(
 
 
 def show_newer(form: forms.Form, newer: Mapping[str, Any]) -> None:
-    """Say beside each field what it has become, where the form says something else."""
+    """Say beside each field what it is now, where the form says something else."""
     said = dict(form.cleaned_data)
     for name in sorted(newer.keys() & said.keys()):
         text = form.fields[name].prepare_value(newer[name])
         if _cleaned(form.fields[name], text) != said[name]:
-            shown = _("nothing of its own") if text in (None, "") else text
-            form.add_error(name, _("It has become: %(value)s.") % {"value": shown})
+            shown = _("empty") if text in (None, "") else text
+            form.add_error(name, _("It is %(value)s now.") % {"value": shown})
 
 
 def _cleaned(field: forms.Field, text: Any) -> Any:

@@ -1,5 +1,5 @@
-// Says anew what a change will hit whenever where it holds is chosen; without it, the page says so
-// when the form comes back.
+// Says anew what a change will hit, and what empty fields inherit, whenever where it holds is chosen;
+// without it, the page says so when the form comes back.
 
 const form = document.querySelector("form[data-preview]");
 
@@ -13,6 +13,14 @@ async function refresh() {
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const facts = page.getElementById(form.dataset.preview);
   if (facts) document.getElementById(form.dataset.preview)?.replaceChildren(...facts.childNodes);
+  for (const newer of page.querySelectorAll("form[data-preview] [name]")) showInherited(newer);
+}
+
+function showInherited(newer) {
+  const field = form.elements.namedItem(newer.name);
+  if (newer.placeholder) field.placeholder = newer.placeholder;
+  const [empty] = newer.options ?? [];
+  if (empty?.value === "") field.options[0].textContent = empty.textContent;
 }
 
 form?.addEventListener("change", (event) => {

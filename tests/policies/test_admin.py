@@ -206,7 +206,42 @@ class TestConfigPages:
         assert "changed after you looked" in answer.content.decode()
         assert RetryConfig.objects.get().values == {"attempts": 9}
 
-    def test_a_stale_page_says_beside_each_field_what_it_has_become(self) -> None:
+    def test_a_new_form_says_what_is_inherited_where_it_was_opened(self) -> None:
+        place = make.environment()
+        bank, service = make.dependency(place, "bank"), make.service(place, "checkout")
+        make.config(at=make.scope(place), attempts=7)
+        make.config(at=make.scope(place, bank), base_seconds=2.5, jitter="equal")
+        chosen = {"environment": place.pk, "dependency": bank.pk, "service": service.pk}
+
+        form = make.browser().get(address("retryconfig_set"), chosen).context["form"]
+
+        placeholders = [
+            form.fields[name].widget.attrs["placeholder"]
+            for name in ("attempts", "base_seconds", "multiplier")
+        ]
+        assert placeholders == ["7 (environment)", "2.5 (dependency)", "2 (library default)"]
+        assert form.fields["jitter"].choices[0] == ("", "inherit: equal (dependency)")
+
+    def test_a_new_form_says_what_is_set_there_already(self) -> None:
+        row = make.config(attempts=5)
+
+        page = make.browser().get(address("retryconfig_set"), {"environment": row.environment_id})
+
+        assert ("Set there already", "attempts 5") in page.context["facts"]
+        assert 'data-preview="facts"' in page.content.decode()  # said anew when one chooses
+
+    def test_a_new_form_tells_nothing_of_an_environment_one_does_not_see(self) -> None:
+        bank = make.dependency()
+        make.config(attempts=7, at=make.scope(dependency=bank))
+        client = make.browser(make.member())
+        chosen = {"environment": bank.environment_id, "dependency": bank.pk}
+
+        page = client.get(address("retryconfig_set"), chosen)
+
+        assert page.context["facts"] == []
+        assert "7 (" not in page.content.decode()
+
+    def test_a_stale_page_says_beside_each_field_what_it_is_now(self) -> None:
         row = make.config(attempts=5, jitter="none", per_class={"critical": {"retry": False}})
         client = make.browser()
         form = client.get(address("retryconfig_edit", row.pk)).context["form"]
@@ -223,10 +258,10 @@ class TestConfigPages:
         errors = {name: text for name, (text,) in answer.context["form"].errors.items()}
         errors.pop("__all__")
         assert errors == {
-            "attempts": "It has become: 9.",
-            "jitter": "It has become: nothing of its own.",
-            "multiplier": "It has become: 3.",
-            "base_seconds": "It has become: nothing of its own.",
+            "attempts": "It is 9 now.",
+            "jitter": "It is empty now.",
+            "multiplier": "It is 3 now.",
+            "base_seconds": "It is empty now.",
         }
 
     def test_the_slower_of_two_people_overwrites_nothing_unseen(self) -> None:
@@ -243,7 +278,7 @@ class TestConfigPages:
 
         assert (first.status_code, second.status_code) == (302, 422)
         assert RetryConfig.objects.get().values == {"attempts": 7}
-        assert "It has become: 7." in second.content.decode()
+        assert "It is 7 now." in second.content.decode()
 
     def test_a_page_does_not_overwrite_what_the_api_changed_meanwhile(self) -> None:
         row = make.config(attempts=5)
@@ -629,6 +664,18 @@ class TestDangers:
         )
 
         assert answer.status_code == 302
+
+    def test_a_preset_that_contradicts_what_holds_says_which_setting_does(self) -> None:
+        bank = make.dependency(make.environment(), "bank")
+        make.config("breaker", make.scope(bank.environment), open_max_seconds=40.0)
+
+        _client, answer, _values = self.posted(
+            "servicepolicy_apply-preset", dependency=bank.pk, preset="ml-service"
+        )
+
+        assert answer.status_code == 422
+        _general, told = answer.context["form"].non_field_errors()
+        assert told.startswith("breaker.open_max_seconds: For every service's calls to bank it")
 
     def test_a_contradiction_is_refused_and_not_asked_about(self) -> None:
         row = make.config("breaker", open_max_seconds=40.0)

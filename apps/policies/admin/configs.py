@@ -1,5 +1,7 @@
 """One page per pattern: where settings are set, and which."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -32,11 +34,24 @@ class SettingsForm(GuardedForm):
 
     pattern: ClassVar[str]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        inherited = self.initial.pop("inherited", None) or selectors.defaults_of(self.pattern)
+    def adapt_to(self, places: Mapping[str, Any]) -> None:
+        inherited = self.initial.pop("inherited", None)
+        if inherited is None:
+            scope = _scope(places)
+            known = scope and selectors.inherited_in(self.pattern, scope)
+            inherited = known or selectors.defaults_of(self.pattern)
         for key, value in inherited.items():
             show_inherited(self.fields[key], value)
+
+
+def _scope(places: Mapping[str, Any]) -> Scope | None:
+    """The scope somebody chose; None while it is none."""
+    environment, dependency, service = (
+        places[name] for name in ("environment", "dependency", "service")
+    )
+    if environment is None or (service is not None and dependency is None):
+        return None
+    return Scope(environment.pk, dependency, service)
 
 
 def forms_of(pattern: str) -> tuple[type[SettingsForm], type[SettingsForm]]:
@@ -106,6 +121,13 @@ def _facts(row: Config, actor: Actor) -> list[tuple[Any, Any]]:
     return [(_("Holds for"), row.holds_in), (_("Services it reaches"), reach or _("none yet"))]
 
 
+def _listed(row: Config) -> str:
+    """What is set in a row, on one line."""
+    rows = PATTERNS[row.pattern].settings
+    named = [f"{key} {shown(rows[key], value)}" for key, value in row.values.items()]
+    return ", ".join(named) or _("nothing")
+
+
 class ConfigAdmin(GuardedModelAdmin):
     """The settings of one pattern, in every scope they are set in."""
 
@@ -131,9 +153,7 @@ class ConfigAdmin(GuardedModelAdmin):
 
     @column(gettext_lazy("Set here"))
     def set_here(self, row: Config) -> str:
-        rows = PATTERNS[row.pattern].settings
-        named = [f"{key} {shown(rows[key], value)}" for key, value in row.values.items()]
-        return ", ".join(named) or _("nothing")
+        return _listed(row)
 
     def changeform_view(
         self,
@@ -146,6 +166,19 @@ class ConfigAdmin(GuardedModelAdmin):
         table = "" if row is None else settings_table(selectors.values_of(row))
         context = {"table": table, **(extra_context or {})}
         return super().changeform_view(request, object_id, form_url, context)
+
+
+def _preview(actor: Actor, places: Mapping[str, Any], pattern: str) -> list[tuple[Any, Any]]:
+    """Where the settings chosen so far would hold, and what is set there already."""
+    scope = _scope(places)
+    if scope is None:
+        return []
+    reach = selectors.reach_of(scope)
+    facts = [(_("Holds for"), scope), (_("Services it reaches"), reach or _("none yet"))]
+    row = CONFIGS[pattern].objects.filter(**scope.lookup).first()
+    if row is not None:
+        facts.append((_("Set there already"), _listed(row)))
+    return facts
 
 
 def _creation(pattern: str, form: type[SettingsForm]) -> Change:
@@ -174,7 +207,8 @@ def _creation(pattern: str, form: type[SettingsForm]) -> Change:
         done=gettext_lazy("%(object)s: set and published."),
         icon="add",
         review=review,
-        intro=PATTERNS[pattern].help,
+        preview=partial(_preview, pattern=pattern),
+        intro=_("%(what)s An empty field inherits.") % {"what": PATTERNS[pattern].help},
     )
 
 

@@ -9,6 +9,8 @@ from django.contrib import admin
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -27,7 +29,7 @@ from apps.policies.rules import Calls
 from holdfast.spec import PATTERNS, PRESETS, Preset, setting
 
 
-def _described(preset: Preset) -> str:
+def _described(preset: Preset) -> SafeString:
     """A preset with what it sets, and what of it this version cannot hold."""
     sets = [
         f"{path} {shown(setting(path), value)}"
@@ -35,10 +37,10 @@ def _described(preset: Preset) -> str:
         for path, value in ((f"{pattern}.{key}", value) for key, value in values.items())
         if pattern in CONFIGS
     ]
-    text = f"{preset.title}: {', '.join(sets)}"
+    text = ", ".join(sets)
     if left_out := rules.left_out_of(preset.settings, CONFIGS):
         text += _(" (not yet: %(names)s)") % {"names": ", ".join(left_out)}
-    return text
+    return format_html("<span><strong>{}</strong><br>{}</span>", preset.title, text)
 
 
 class PresetForm(DependencyForm):

@@ -32,13 +32,18 @@ def label_of(setting: Setting) -> str:
 
 
 def shown(setting: Setting, value: Any) -> str:
+    """A setting's value as people read it."""
+    if setting.type == "choices" and value:
+        return ", ".join(value)
+    return plain(value)
+
+
+def plain(value: Any) -> str:
     """A value as people read it."""
     if isinstance(value, bool):
         return _("on") if value else _("off")
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, list) and setting.type == "choices":
-        return ", ".join(value) or _("none")
     if isinstance(value, list | dict):
         return compact(value) if value else _("none")
     return str(value)

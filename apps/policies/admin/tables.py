@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from apps.audit import rules as audit_rules
-from apps.policies.admin.fields import SOURCES, compact, label_of, shown
+from apps.policies.admin.fields import SOURCES, label_of, plain, shown
 from apps.policies.selectors import EffectiveValue
 
 
@@ -42,7 +42,7 @@ def changed_text(before: dict[str, Any] | None, after: dict[str, Any] | None) ->
 def _text(value: Any, nothing: str) -> str:
     if value is None:
         return nothing
-    return compact(value) if isinstance(value, list | dict) else str(value)
+    return plain(value)
 
 
 def lines(texts: Sequence[str]) -> SafeString:

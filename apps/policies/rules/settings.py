@@ -138,13 +138,13 @@ def shifts(pattern: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
 def check_policies(pieces: Iterable[SettingsPiece], edited: frozenset[str]) -> None:
     """Raises RuleBroken where settings of one policy contradict each other.
 
-    The error is under the setting's own name if its pattern was `edited`, else under the full
-    one, and says whose calls it concerns.
+    The error is under the setting's own name if its pattern alone was `edited`, else under the
+    full one, and says whose calls it concerns.
     """
     concerned: dict[tuple[str, str], list[Calls]] = {}
     for calls, policy in sorted(effective_policies(pieces).items()):
         for problem in contradictions(policy):
-            name = problem.key if problem.pattern in edited else problem.path
+            name = problem.key if edited == {problem.pattern} else problem.path
             concerned.setdefault((name, problem.detail), []).append(calls)
     if not concerned:
         return

@@ -119,13 +119,19 @@ def levels_of(
 
 def inherited_by(row: Config) -> dict[str, EffectiveValue]:
     """What the settings of `row` would be if it set none of them, by setting."""
-    rows = CONFIGS[row.pattern].objects.filter(environment=row.environment_id).exclude(pk=row.pk)
-    above = rows.filter(
-        Q(dependency=None) | Q(dependency=row.dependency_id if row.service_id else None),
-        service=None,
-    )
-    levels = sorted(above, key=lambda each: each.dependency_id is not None)
-    return {value.setting.key: value for value in _values({row.pattern: levels})}
+    return inherited_in(row.pattern, row.holds_in)
+
+
+def inherited_in(pattern: str, scope: Scope) -> dict[str, EffectiveValue]:
+    """What the settings of a pattern are in `scope` while none of them is set there."""
+    if scope.dependency is None:
+        return defaults_of(pattern)
+    above = Q(dependency=None)
+    if scope.service is not None:
+        above |= Q(dependency=scope.dependency)
+    rows = CONFIGS[pattern].objects.filter(above, environment=scope.environment_id, service=None)
+    levels = sorted(rows, key=lambda each: each.dependency_id is not None)
+    return {value.setting.key: value for value in _values({pattern: levels})}
 
 
 def values_of(row: Config) -> list[EffectiveValue]:
