@@ -9,7 +9,7 @@ run: .venv/base  ## Holdfast with its demo: http://127.0.0.1:8000/ ; DEMO=0: wit
 	@HOST=$(HOST) PORT=$(PORT) exec sh deploy/run.sh
 
 test: .venv/dev  ## every test, with real servers and a browser
-	@sh deploy/debian-packages.sh chromium prometheus rabbitmq-server redis-server
+	@sh deploy/debian-packages.sh chromium nginx-light prometheus rabbitmq-server redis-server
 	@$(PYTHON) -m tests.run
 
 lint: .venv/dev  ## the static checks

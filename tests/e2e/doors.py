@@ -1,6 +1,7 @@
 """A server's doors as a test uses them: an operator's switch, and a service's stream."""
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from types import TracebackType
@@ -69,12 +70,20 @@ class Switch:
 class Listener:
     """One open stream; `event` waits for the next."""
 
-    def __init__(self, url: str, token: str, service: str = "checkout", **headers: str) -> None:
-        self._http = httpx.Client(timeout=SECONDS)
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        service: str = "checkout",
+        *,
+        headers: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._http = httpx.Client(timeout=SECONDS, verify=verify)
         self._asked = self._http.stream(
             "GET",
             f"{url}/api/v1/policies/{service}/stream",
-            headers={"Authorization": f"Bearer {token}", **headers},
+            headers={"Authorization": f"Bearer {token}", **(headers or {})},
         )
 
     def __enter__(self) -> Self:

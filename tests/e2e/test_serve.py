@@ -88,7 +88,7 @@ class TestStream:
 
         with (
             Switch(server.url, operator, service="spared") as switch,
-            Listener(server.url, reader, "spared", **{"Last-Event-ID": current}) as stream,
+            Listener(server.url, reader, "spared", headers={"Last-Event-ID": current}) as stream,
         ):
             stream.event("hello")
             switch.engage()
@@ -141,9 +141,9 @@ class TestStream:
         with ExitStack() as stack:
             headers = {"Holdfast-Instance": "one-and-the-same"}
             for _ in range(5):
-                listener = Listener(server.url, reader, **headers)
+                listener = Listener(server.url, reader, headers=headers)
                 stack.enter_context(listener).event("hello")
-            sixth = stack.enter_context(Listener(server.url, reader, **headers)).response
+            sixth = stack.enter_context(Listener(server.url, reader, headers=headers)).response
 
             assert (sixth.status_code, sixth.headers["Retry-After"]) == (429, "15")
 
@@ -190,7 +190,7 @@ class TestStopping:
             token = server.token("policies:read")
             listeners = [
                 stack.enter_context(
-                    Listener(server.url, token, **{"Holdfast-Instance": f"instance-{number}"})
+                    Listener(server.url, token, headers={"Holdfast-Instance": f"instance-{number}"})
                 )
                 for number in range(200)
             ]
