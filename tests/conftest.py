@@ -10,11 +10,26 @@ from pytest_django import DjangoDbBlocker
 
 from tests.servers import browser, postgresql_url, rabbitmq_url, redis_url
 
+DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "shared_rows"}
+
 __all__ = ["browser", "postgresql_url", "rabbitmq_url", "redis_url"]
 
 
 def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On PostgreSQL only what may differ there: every test runs on SQLite besides."""
+    if not settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        items[:] = [item for item in items if asks_the_database(item)]
+
+
+def asks_the_database(item: pytest.Item) -> bool:
+    if item.get_closest_marker("one_database") is not None:
+        return False
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return item.get_closest_marker("django_db") is not None or bool(fixtures & DATABASE_FIXTURES)
 
 
 @pytest.fixture(scope="session")

@@ -36,13 +36,6 @@ class Tier(NamedTuple):
     is_measured: bool = True  # by coverage, which makes it slower by a third
 
 
-# Tests that never open our database: once is enough for them.
-WITHOUT_DATABASE = (
-    "tests/controlplane/test_embedded.py",
-    "tests/health/test_probes.py",
-    "tests/test_layers.py",
-    "tests/test_rules_for_tests.py",
-)
 TIERS = [
     Tier(
         "sqlite",
@@ -52,13 +45,10 @@ TIERS = [
     ),
     Tier(
         "postgresql",
-        (
-            *("tests", "--ignore=tests/e2e", "--dist=worksteal"),
-            *(f"--ignore={path}" for path in WITHOUT_DATABASE),
-        ),
+        ("tests", "--ignore=tests/e2e", "--dist=worksteal"),
         (PostgreSQL, Redis),
         is_distributed=True,
-        is_measured=False,  # the same tests as above, once more
+        is_measured=False,  # tests of the above, once more
     ),
     Tier(
         "e2e",

@@ -88,6 +88,7 @@ def doors(opened: Doors, db: None, monkeypatch: pytest.MonkeyPatch) -> Doors:
     return opened_anew(opened, monkeypatch)
 
 
+@pytest.mark.one_database
 class TestBodies:
     @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
     def test_a_bad_body_is_refused_and_nothing_is_written(self, doors: Doors, bad: Bad) -> None:

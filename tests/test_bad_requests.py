@@ -72,6 +72,7 @@ def asked_of(lists: list[Route], doors: Doors, query: str) -> dict[str, HttpResp
     }
 
 
+@pytest.mark.one_database
 class TestMethods:
     def test_a_method_the_route_has_not_is_a_405_that_names_those_it_has(
         self, doors: Doors
@@ -105,6 +106,7 @@ class TestMethods:
         assert {answer.status_code for answer in answers} == {200}
 
 
+@pytest.mark.one_database
 class TestWhoAsks:
     @pytest.mark.parametrize("authorization", NOBODY.values(), ids=NOBODY.keys())
     def test_without_a_good_token_every_closed_route_is_401(
@@ -148,6 +150,7 @@ class TestWhoAsks:
         assert kinds(answers) == problems(names, 404)
 
 
+@pytest.mark.one_database
 class TestAddresses:
     @pytest.mark.parametrize("name", ["%00", "%ff", "checkout%0a", "A", "a" * 81, "%2e%2e", "%20"])
     def test_what_cannot_be_a_service_has_no_policy(self, doors: Doors, name: str) -> None:
@@ -236,6 +239,7 @@ class TestParameters:
         assert json.loads(answer.content)["errors"] == {"limit": ["Must be from 1 to 200."]}
 
 
+@pytest.mark.one_database
 class TestHeaders:
     @pytest.mark.parametrize(
         "version", ["1", "*", '"x"', '"-1"', '"' + "9" * 5_000 + '"', '"1", "2"', "\xe9", '"1"\t"']

@@ -46,9 +46,9 @@ CHECKS = [
 MACHINES = ("/reports", "/dead-letters/capture", "/redrives/claim", "/redrives/outcomes")
 # Per operation; it may have hundreds, so these are spread evenly over them. SQLite and PostgreSQL
 # are asked every other one, together twice as many.
-BOUNDARIES = 12
-AT_RANDOM = 6  # per operation, drawn besides
-SOUND = 5  # per operation, drawn from those that should succeed
+BOUNDARIES = 10
+AT_RANDOM = 4  # per operation, drawn besides
+SOUND = 4  # per operation, drawn from those that should succeed
 
 schema = schemathesis.openapi.from_wsgi("/api/v1/schema?format=json", get_wsgi_application())
 

@@ -80,13 +80,14 @@ class Pacer:
         )
 
 
-async def follow(pacer: Pacer, full_share: Callable[[], float]) -> None:
+async def follow(pacer: Pacer, full_share: Callable[[], float], *, nap: float = 0.1) -> None:
     """Measure the running event loop for as long as it runs.
 
     Args:
         full_share: How much of the room for waiting reports is taken.
+        nap: Seconds it sleeps ten times for a measurement.
     """
-    naps, nap = 10, 0.1
+    naps = 10
     while True:
         began = time.monotonic()
         for _ in range(naps):

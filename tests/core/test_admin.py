@@ -79,6 +79,7 @@ class TestEveryRegisteredModel:
 
         assert statuses <= {200}
 
+    @pytest.mark.one_database
     def test_no_form_of_django_writes(self, model: Any) -> None:
         world()
         client = make.browser()

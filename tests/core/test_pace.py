@@ -85,10 +85,13 @@ def test_nobody_is_silent_who_keeps_to_what_it_was_told(pacer: Pacer, seconds: S
 
 
 async def test_a_loop_that_is_held_up_is_noticed(pacer: Pacer) -> None:
-    following = asyncio.create_task(follow(pacer, lambda: 0.0))
+    following = asyncio.create_task(follow(pacer, lambda: 0.0, nap=0.01))
     try:
-        while not pacer.late_seconds >= LATE_SECONDS:
-            time.sleep(0.2)  # noqa: ASYNC251 – holding the loop up is what it is about
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(1.5)  # noqa: ASYNC251 – holding the loop up is what it is about
+        while not pacer.late_seconds:
+            await asyncio.sleep(0.01)
     finally:
         following.cancel()
+
+    assert pacer.late_seconds >= LATE_SECONDS

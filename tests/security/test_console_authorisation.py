@@ -73,6 +73,7 @@ def here(shared_rows: None) -> Environment:
 
 
 @pytest.mark.parametrize("role", ROLES)
+@pytest.mark.one_database
 class TestRoles:
     def test_only_those_who_may_change_open_and_post_change_pages(
         self, here: Environment, role: str
@@ -231,6 +232,7 @@ class TestAnotherEnvironment:
         assert "elsewhere" not in answer.text
 
 
+@pytest.mark.one_database
 class TestEveryModel:
     def test_has_a_page_only_if_it_is_guarded(self) -> None:
         assert [

@@ -91,6 +91,7 @@ def founds(answers: dict[str, Any]) -> dict[str, list[str]]:
     return {page: found for page, answer in answers.items() if (found := Seen(answer.text).found)}
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
 def test_the_console_shows_it_as_text(place: Environment, model: Any) -> None:
     browser = make.browser()
