@@ -1,7 +1,7 @@
 """`make bench`: every benchmark, one after the other."""
 
-from benchmarks import flip, ingest, sdk
+from benchmarks import flip, ingest, policies, publish, sdk, streams
 
-for benchmark in (sdk, flip, ingest):
+for benchmark in (sdk, policies, flip, streams, publish, ingest):
     print(f"\n=== {benchmark.__name__}: {(benchmark.__doc__ or '').splitlines()[0]}", flush=True)
     benchmark.main()

@@ -1,8 +1,8 @@
 """How many documents one process gives out a second: `python -m benchmarks.policies`.
 
 A service asks for its document of 28 kB, over kept connections, each with one request under way:
-what it has already (304), and the whole (200, plain and gzip). `--unleash URL` asks a running
-Unleash (npm `unleash-server`) the same in the same run, with `--unleash-token`.
+what it has already (304), and the whole (200, plain and gzip). `--unleash DIRECTORY`, in which npm
+installed `unleash-server`, asks that the same in the same run (see `benchmarks.unleash`).
 """
 
 import argparse
@@ -12,10 +12,13 @@ import os
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from benchmarks import unleash
 from benchmarks.flip import SETTLE_SECONDS, Api, token_of
 from benchmarks.ingest import manage, serving
 
@@ -124,9 +127,9 @@ def asks(port: int, token: str) -> list[Ask]:
     ]
 
 
-def unleash(url: str, token: str) -> list[Ask]:
-    """The same of a running Unleash, whose document should be as large."""
-    port = urlsplit(url).port or 4242
+def unleash_asks(url: str, token: str) -> list[Ask]:
+    """The same of a running Unleash, whose document is about as large."""
+    port = urlsplit(url).port or 80
     path = "/api/client/features"
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path, headers={"Authorization": token})
@@ -143,34 +146,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument(
-        "--unleash", default="", help="of a running one, such as http://127.0.0.1:4242"
-    )
-    parser.add_argument("--unleash-token", default="")
+    parser.add_argument("--unleash", type=Path, help="where npm installed unleash-server")
     chosen = parser.parse_args()
     own = {key: value for key, value in os.environ.items() if key not in NAMES}
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as var:
+    with ExitStack() as stack:
+        var = stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-"))
         own |= {"HOLDFAST_VAR": var, "SECRET_KEY": "bench", "SECURE_COOKIES": "0"}
         manage(own, "migrate", "--verbosity", "0")
         operator = token_of(own, "--scope", "flags:write", "--scope", "config:read")
         service = token_of(own, "--service", "checkout", "--scope", "policies:read")
-        with serving(own) as port:
-            fill(port, operator)
-            time.sleep(SETTLE_SECONDS)
-            every = asks(port, service)
-            if chosen.unleash:
-                every += unleash(chosen.unleash, chosen.unleash_token)
-            rates: dict[str, list[float]] = {ask.name: [] for ask in every}
-            sizes: dict[str, int] = {}
-            for _ in range(chosen.rounds):
-                for ask in every:
-                    rate, statuses, sizes[ask.name] = asyncio.run(measure(ask, chosen.seconds))
-                    if statuses != {ask.name.split()[-1 if "Unleash" in ask.name else 0].encode()}:
-                        raise RuntimeError(f"{ask.name}: {statuses}")
-                    rates[ask.name].append(rate)
+        port = stack.enter_context(serving(own))
+        fill(port, operator)
+        time.sleep(SETTLE_SECONDS)
+        every = asks(port, service)
+        if chosen.unleash is not None:
+            every += unleash_asks(*stack.enter_context(unleash.running(chosen.unleash)))
+        rates: dict[str, list[float]] = {ask.name: [] for ask in every}
+        sizes: dict[str, int] = {}
+        for _ in range(chosen.rounds):
+            for ask in every:
+                rate, statuses, sizes[ask.name] = asyncio.run(measure(ask, chosen.seconds))
+                if statuses != {ask.name.split()[-1 if "Unleash" in ask.name else 0].encode()}:
+                    raise RuntimeError(f"{ask.name}: {statuses}")
+                rates[ask.name].append(rate)
     for name, found in rates.items():
         rate, size = statistics.median(found), sizes[name]
         print(f"{name:12} {rate:8.0f} /s   body {size:6} bytes   n={len(found)}")
+    for kind in ("304", "200"):
+        if theirs := rates.get(f"Unleash {kind}"):
+            ratios = [ours / other for ours, other in zip(rates[kind], theirs, strict=True)]
+            print(f"{kind}: {statistics.median(ratios):.1f} times Unleash")
 
 
 if __name__ == "__main__":
