@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from apps.live import rules
+from apps.live.templatetags.figures import duration
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -202,3 +203,11 @@ class TestSwitches:
         self, body: dict[str, Any], holds: bool
     ) -> None:
         assert rules.holds(body, NOON) is holds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.019, "19 ms"), (12, "12.0 s"), (674.6, "11 min"), (9_000, "2.5 h")],
+)
+def test_durations_are_said_in_a_unit_one_can_picture(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text

@@ -27,11 +27,15 @@ def share(part: Figure) -> str:
 
 @register.filter
 def duration(seconds: Figure) -> str:
-    """`85 ms`, `1.2 s`; a dash where it is unknown."""
+    """`85 ms`, `1.2 s`, `14 min`, `2.5 h`; a dash where it is unknown."""
     if seconds is None or seconds == "":
         return "–"
     number = float(seconds)
-    return f"{number * 1000:.0f} ms" if number < 1 else f"{number:.1f} s"
+    if number < 1:
+        return f"{number * 1000:.0f} ms"
+    if number < 120:
+        return f"{number:.1f} s"
+    return f"{number / 60:.0f} min" if number < 7200 else f"{number / 3600:.1f} h"
 
 
 @register.filter

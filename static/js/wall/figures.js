@@ -21,5 +21,7 @@ export function share(part) {
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return UNKNOWN;
-  return seconds < 1 ? `${large.format(seconds * 1000)} ms` : `${medium.format(seconds)} s`;
+  if (seconds < 1) return `${large.format(seconds * 1000)} ms`;
+  if (seconds < 120) return `${medium.format(seconds)} s`;
+  return seconds < 7200 ? `${large.format(seconds / 60)} min` : `${medium.format(seconds / 3600)} h`;
 }
