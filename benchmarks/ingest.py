@@ -1,7 +1,8 @@
 """How many reports a second one server takes, over HTTP, and whether it counted them all.
 
 `python -m benchmarks.ingest`: SQLite, then PostgreSQL and Redis; each report tells of 20
-dependencies. Each connection speaks for many instances, in turn.
+dependencies. Each connection speaks for many instances, in turn. Beside them one connection asks
+for its policy a hundred times a second.
 At the end the server is told to stop, and its database is asked what it counted.
 """
 
@@ -40,11 +41,13 @@ class Result:
 
     statuses: Counter[int] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)  # of each answer
+    policies: list[float] = field(default_factory=list)  # the same of policies
 
-    def quantile(self, share: float) -> float:
-        """Milliseconds."""
-        ordered = sorted(self.seconds)
-        return 1000 * ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+def quantile(seconds: list[float], share: float) -> float:
+    """Milliseconds."""
+    ordered = sorted(seconds)
+    return 1000 * ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
 def manage(environment: dict[str, str], *arguments: str) -> str:
@@ -124,6 +127,22 @@ async def send(port: int, token: str, deadline: float, result: Result) -> None:
     writer.close()
 
 
+async def poll(port: int, token: str, deadline: float, result: Result) -> None:
+    """Ask for the policy, until `deadline`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = (
+        f"GET /api/v1/policies/checkout HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        f"Authorization: Bearer {token}\r\n\r\n"
+    )
+    while time.monotonic() < deadline:
+        started = time.monotonic()
+        writer.write(head.encode())
+        if await _status(reader) == 200:  # 503 while it starts
+            result.policies.append(time.monotonic() - started)
+        await asyncio.sleep(0.01)
+    writer.close()
+
+
 async def _status(reader: asyncio.StreamReader) -> int:
     """Status of the next answer, whose body is read to its end."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -137,23 +156,30 @@ async def _status(reader: asyncio.StreamReader) -> int:
 async def flood(port: int, token: str, *, connections: int, seconds: float) -> Result:
     result = Result()
     deadline = time.monotonic() + seconds
-    await asyncio.gather(*(send(port, token, deadline, result) for _ in range(connections)))
+    senders = (send(port, token, deadline, result) for _ in range(connections))
+    await asyncio.gather(poll(port, token, deadline, result), *senders)
     return result
 
 
 def measure(name: str, environment: dict[str, str], *, connections: int, seconds: float) -> None:
     manage(environment, "migrate", "--verbosity", "0")
-    scope = ("--environment", "bench", "--service", "checkout", "--scope", "reports:write")
-    token = manage(environment, "createtoken", *scope)
+    token = manage(
+        environment, "createtoken", "--environment", "bench", "--service", "checkout",
+        "--scope", "reports:write", "--scope", "policies:read",
+    )  # fmt: skip
     with serving(environment) as port:
         result = asyncio.run(flood(port, token, connections=connections, seconds=seconds))
     accepted = result.statuses[202]
     counted = int(manage(environment, "shell", "--verbosity", "0", "--command", COUNT))
     print(
-        f"{name:12} {accepted / seconds:7.0f} reports/s   p50 {result.quantile(0.5):6.1f} ms   "
-        f"p99 {result.quantile(0.99):6.1f} ms   counted {counted} of {accepted * DEPENDENCIES * 10}"
-        f"   answers {dict(result.statuses)}"
+        f"{name:10} {accepted / seconds:6.0f} reports/s   "
+        f"{of(result.seconds)}   policies meanwhile {of(result.policies)}   "
+        f"counted {counted} of {accepted * DEPENDENCIES * 10}   answers {dict(result.statuses)}"
     )
+
+
+def of(seconds: list[float]) -> str:
+    return f"p50 {quantile(seconds, 0.5):.1f} ms p99 {quantile(seconds, 0.99):.1f} ms"
 
 
 def main() -> None:

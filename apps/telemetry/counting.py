@@ -8,7 +8,7 @@ transaction holds the only write lock from its beginning.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -19,7 +19,7 @@ from apps.fleet import services as fleet
 from apps.fleet.models import SLUG
 from apps.telemetry import rules, services
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
-from apps.telemetry.reports import Report
+from apps.telemetry.reports import Calls, OwnRequests, Report
 from apps.telemetry.rows import Arrival, Before, Claimed, events_of, heard_of, instance_of, state_of
 
 log = structlog.get_logger(__name__)
@@ -133,23 +133,20 @@ def added_up(
     totals: dict[Key, rules.Counts] = {}
     for each in claimed:
         service_id = each.arrival.service_id
-        for name, counts in _counted(each.report, uses[service_id]).items():
+        for name, counted in _counted(each.report, uses[service_id]):
             key = (service_id, name)
             if key not in totals:
                 totals[key] = held[key].copy() if key in held else rules.Counts()
-            totals[key].add(counts)
-    return totals
+            counted.add_to(totals[key])
+    return {key: counts for key, counts in totals.items() if counts}
 
 
-def _counted(report: Report, known: frozenset[str]) -> dict[str, rules.Counts]:
-    found = {
-        name: counts
-        for name, calls in report.dependencies.items()
-        if name in known and (counts := calls.counts())
-    }
-    if report.requests is not None and (counts := report.requests.counts()):
-        found[""] = counts
-    return found
+def _counted(report: Report, known: frozenset[str]) -> Iterator[tuple[str, Calls | OwnRequests]]:
+    for name, calls in report.dependencies.items():
+        if name in known:
+            yield name, calls
+    if report.requests is not None:
+        yield "", report.requests
 
 
 def write_states(claimed: Iterable[Claimed], uses: Uses) -> None:

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 # but not without end, lest the process die with everything it holds.
 FULL_BYTES = 4 * 1024 * 1024
 LIMIT_BYTES = 32 * FULL_BYTES
+WRITTEN_AT = 0.125  # share of that room, from which on nobody waits for the second to be over
 RETRY_AFTER_SECONDS = 5
 REMEMBERED = 50_000  # instances whose last word is kept in memory
 MOST_ROWS = 500  # of one transaction
@@ -105,7 +106,8 @@ class Ingest:
             self._queue.append(arrival)
             self._bytes += size
             self._is_urgent = self._is_urgent or is_news
-        if is_news:
+            is_filling = self._bytes >= self.full_bytes * WRITTEN_AT
+        if is_news or is_filling:
             self.wake()
         return told.report_seconds
 

@@ -33,6 +33,7 @@ COUNTERS = (  # the columns of a window that add up
     "client_errors",
     "server_errors",
 )
+_INDEXES = frozenset(map(str, range(histogram.SIZE)))
 WORST_FIRST = ("open", "half_open", "closed")
 LEAST_SAMPLES = 5  # calls below which a share or a quantile says nothing
 FUTURE_TOLERANCE = timedelta(seconds=60)  # of an instance's clock
@@ -46,16 +47,16 @@ class Counts:
     numbers: dict[str, int] = field(default_factory=dict)
     latency: dict[str, int] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, numbers: Mapping[str, int], latency: Mapping[str, int]) -> "Counts":
-        """Counts of what is there, zeros left out, and each bucket under one name ("07" is "7")."""
-        buckets = {index: count for index, count in latency.items() if count}
-        if any(index.startswith("0") and index != "0" for index in buckets):
-            named = [(str(int(index)), count) for index, count in buckets.items()]
-            buckets = {}
-            for index, count in named:
-                buckets[index] = buckets.get(index, 0) + count
-        return cls({name: number for name, number in numbers.items() if number}, buckets)
+    def count(self, name: str, number: int) -> None:
+        if number:
+            self.numbers[name] = self.numbers.get(name, 0) + number
+
+    def time(self, latency: Mapping[str, int]) -> None:
+        """Add a histogram as it was reported: each bucket under one name ("07" is "7")."""
+        for given, count in latency.items():
+            if count:
+                index = given if given in _INDEXES else str(int(given))
+                self.latency[index] = self.latency.get(index, 0) + count
 
     @classmethod
     def of_row(cls, row: Any) -> "Counts":
