@@ -1,8 +1,8 @@
 """A running Unleash of our own, to measure beside: npm `unleash-server`, which nobody need install.
 
 `npm install unleash-server@8.2.0` in some directory, then `python -m benchmarks.policies --unleash
-DIRECTORY`. It gets a PostgreSQL of its own, asks nobody about versions, and is filled with flags
-until its document is about as large as ours.
+DIRECTORY`. It gets a PostgreSQL of its own, asks nobody about versions, refuses nobody for asking
+often, and is filled with flags until its document is about as large as ours.
 """
 
 import json
@@ -39,6 +39,8 @@ def running(directory: Path) -> Iterator[tuple[str, str]]:
             "INIT_BACKEND_API_TOKENS": CLIENT,
             "CHECK_VERSION": "false",
             "SEND_TELEMETRY": "false",
+            "TOKEN_AUTHENTICATION_RATE_LIMIT_PER_MINUTE": "1000000000",
+            "SDK_API_RATE_LIMIT_PER_MINUTE": "1000000000",
             "LOG_LEVEL": "error",
             "NODE_ENV": "production",
         }

@@ -4,8 +4,10 @@ import asyncio
 import itertools
 import os
 import re
+import time
 import uuid
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
@@ -143,6 +145,11 @@ def with_request_id(headers: Headers) -> tuple[bytes, Headers]:
     return keep, [*rest, (b"x-request-id", keep)]
 
 
+@lru_cache(maxsize=1)
+def _date(now: int) -> bytes:
+    return formatdate(now, usegmt=True).encode()
+
+
 def completed(send: Any, request_id: bytes) -> Any:
     """`send` that puts the request's id into the answer, and a Date where it has none.
 
@@ -155,7 +162,7 @@ def completed(send: Any, request_id: bytes) -> Any:
             headers = [*given, (b"x-request-id", request_id)]
             is_dated = any(name == b"date" or name.lower() == b"date" for name, _value in given)
             if not is_dated:
-                headers.append((b"date", formatdate(usegmt=True).encode()))
+                headers.append((b"date", _date(int(time.time()))))
             message = {**message, "headers": headers}
         await send(message)
 

@@ -8,7 +8,7 @@ transaction holds the only write lock from its beginning.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -20,7 +20,17 @@ from apps.fleet.models import SLUG
 from apps.telemetry import rules, services
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
 from apps.telemetry.reports import Calls, OwnRequests, Report
-from apps.telemetry.rows import Arrival, Before, Claimed, events_of, heard_of, instance_of, state_of
+from apps.telemetry.rows import (
+    SELDOM_NEW,
+    Arrival,
+    Before,
+    Claimed,
+    events_of,
+    heard_of,
+    instance_of,
+    is_as_before,
+    state_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -149,10 +159,17 @@ def _counted(report: Report, known: frozenset[str]) -> Iterator[tuple[str, Calls
         yield "", report.requests
 
 
-def write_states(claimed: Iterable[Claimed], uses: Uses) -> None:
+def write_states(claimed: Sequence[Claimed], uses: Uses) -> None:
     """Raise the sequences and keep what the instances said of themselves; tell of news."""
     rows = [state_of(each, uses[each.arrival.service_id]) for each in claimed]
-    bulk.update(InstanceState, rows, key="instance_id")
+    usual, other = [], []
+    for each, row in zip(claimed, rows, strict=True):
+        if is_as_before(each, row):  # nearly all: what is large in it need not be written again
+            usual.append({name: row[name] for name in row if name not in SELDOM_NEW})
+        else:
+            other.append(row)
+    bulk.update(InstanceState, usual, key="instance_id")
+    bulk.update(InstanceState, other, key="instance_id")
     fleet.hear([heard_of(each) for each in claimed])
     told = {
         each.arrival.environment_id

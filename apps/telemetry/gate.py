@@ -8,6 +8,7 @@ one that refuses.
 import re
 import time
 from collections.abc import Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -84,13 +85,18 @@ def _headers(scope: MutableMapping[str, Any]) -> dict[bytes, str]:
 
 def _is_plain(scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> bool:
     """Whether there is nothing special about the request that Django would have to look at."""
-    domain, _port = split_domain_port(headers.get(b"host", ""))
     return (
         scope["method"] == "POST"
         and not scope.get("query_string")
         and headers.get(b"content-type", "").partition(";")[0].strip() == "application/json"
-        and validate_host(domain, settings.ALLOWED_HOSTS)
+        and _is_among(headers.get(b"host", ""), tuple(settings.ALLOWED_HOSTS))
     )
+
+
+@lru_cache(maxsize=256)
+def _is_among(host: str, allowed: tuple[str, ...]) -> bool:
+    domain, _port = split_domain_port(host)
+    return validate_host(domain, allowed)
 
 
 def _take(bearer: Bearer, headers: dict[bytes, str], body: bytes) -> float | None:

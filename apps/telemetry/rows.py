@@ -16,6 +16,7 @@ from apps.telemetry.reports import MOST_REFUSED, Breaker, Event, Refused, Report
 
 NO_PAST = timedelta(days=3650)  # a process or a breaker's state may be this old
 MOVED = "breaker.state_changed"
+SELDOM_NEW = ("epoch", "applied_revision", "applied_at", "refused", "breakers")
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,12 @@ def state_of(claimed: Claimed, known: frozenset[str]) -> Row:
         "resources": resources,
         "reported_at": now,
     }
+
+
+def is_as_before(claimed: Claimed, row: Row) -> bool:
+    """Whether nothing but its count, its load and the time is new in a row of `state_of`."""
+    before = claimed.before
+    return all(row[name] == getattr(before, name) for name in SELDOM_NEW)
 
 
 def _applied_at(claimed: Claimed) -> datetime | None:
