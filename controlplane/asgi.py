@@ -150,6 +150,12 @@ def _date(now: int) -> bytes:
     return formatdate(now, usegmt=True).encode()
 
 
+def is_dated(headers: Headers) -> bool:
+    if headers and headers[0][0] == b"date":  # where policies have it
+        return True
+    return any(name.lower() == b"date" for name, _value in headers)
+
+
 def completed(send: Any, request_id: bytes) -> Any:
     """`send` that puts the request's id into the answer, and a Date where it has none.
 
@@ -160,8 +166,7 @@ def completed(send: Any, request_id: bytes) -> Any:
         if message["type"] == "http.response.start":
             given = message.get("headers", ())
             headers = [*given, (b"x-request-id", request_id)]
-            is_dated = any(name == b"date" or name.lower() == b"date" for name, _value in given)
-            if not is_dated:
+            if not is_dated(given):
                 headers.append((b"date", _date(int(time.time()))))
             message = {**message, "headers": headers}
         await send(message)

@@ -1,10 +1,10 @@
 """The one answer to "what should this service do?", for every door that is asked it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import formatdate
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import msgspec
 import structlog
@@ -28,7 +28,19 @@ _WAIT = re.compile(r"[0-9]|[1-5][0-9]|60")
 _WEIGHT = re.compile(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
 _ETAGS = re.compile(r'(?:W/)?("[^"]*")')
 
-Answer = tuple[int, dict[str, str], bytes]
+
+class Headers(dict[str, str]):
+    """Headers of an answer."""
+
+    @cached_property
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """As ASGI wants them; made once for all who get the same."""
+        return [(name.lower().encode(), value.encode("latin-1")) for name, value in self.items()]
+
+
+Answer = tuple[int, Headers, bytes]
+Token = tuple[str, str]
+"""Selector and secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ class Asked:
     service: str
     now: datetime
     monotonic: float
-    authorization: str = ""
+    token: Token | None = field(default=None, repr=False)
     if_none_match: str = ""
     accept_encoding: str = ""
     environment: str = ""  # ?environment=, which a token does not need
@@ -93,7 +105,7 @@ def admit(asked: Asked, snapshot: Snapshot | None) -> Admitted | Answer:
     """The document a request may have, or the refusal it gets."""
     if snapshot is None or asked.monotonic - snapshot.reached_at > TRUSTED_FOR:
         return starting()
-    key = key_of(asked.authorization, snapshot, asked.now)
+    key = key_of(asked.token, snapshot, asked.now)
     if key is None:
         return refusal(
             401,
@@ -112,15 +124,14 @@ def admit(asked: Asked, snapshot: Snapshot | None) -> Admitted | Answer:
 def log_denial(asked: Asked, status: int) -> None:
     """Log a 403, in place of an entry in the audit log: clients ask again every few seconds."""
     if status == 403:
-        log.warning(
-            "denial.not_audited", token=selector_of(asked.authorization), service=asked.service
-        )
+        selector = asked.token[0] if asked.token else None
+        log.warning("denial.not_audited", token=selector, service=asked.service)
 
 
-def selector_of(authorization: str) -> str | None:
-    """The selector in an Authorization header; None if there is no token of our form."""
-    parts = _parts(authorization)
-    return parts[0] if parts else None
+def token_in(authorization: str) -> Token | None:
+    """The token in an Authorization header; None if there is none of our form."""
+    scheme, _space, text = authorization.partition(" ")
+    return split_token(text.strip()) if scheme.lower() == "bearer" else None
 
 
 def starting() -> Answer:
@@ -136,16 +147,12 @@ def starting() -> Answer:
 def refusal(status: int, code: str, detail: str, **headers: str) -> Answer:
     """An RFC 9457 answer."""
     body = msgspec.json.encode(problems.document(status, code, detail))
-    return (
-        status,
-        {
-            "Content-Type": problems.CONTENT_TYPE,
-            "Content-Length": str(len(body)),
-            "Cache-Control": "no-store",
-            **headers,
-        },
-        body,
-    )
+    common = {
+        "Content-Type": problems.CONTENT_TYPE,
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-store",
+    }
+    return status, Headers(common | headers), body
 
 
 def without_body(answered: Answer) -> Answer:
@@ -153,18 +160,12 @@ def without_body(answered: Answer) -> Answer:
     return answered[0], answered[1], b""
 
 
-def _parts(authorization: str) -> tuple[str, str] | None:
-    scheme, _space, text = authorization.partition(" ")
-    return split_token(text.strip()) if scheme.lower() == "bearer" else None
-
-
-def key_of(authorization: str, snapshot: Snapshot, now: datetime) -> Key | None:
-    """The live token that an Authorization header carries; None if the snapshot has none such."""
-    parts = _parts(authorization)
-    key = snapshot.keys.get(parts[0]) if parts else None
-    if parts is None or key is None:
+def key_of(token: Token | None, snapshot: Snapshot, now: datetime) -> Key | None:
+    """Whose live token it is; None if the snapshot has none such."""
+    key = snapshot.keys.get(token[0]) if token else None
+    if token is None or key is None:
         return None
-    return key if is_secret(parts[1], key.verifier) and key.is_live(now) else None
+    return key if is_secret(token[1], key.verifier) and key.is_live(now) else None
 
 
 def _is_visible(asked: Asked, key: Key, place: Place) -> bool:
@@ -176,22 +177,22 @@ def _is_visible(asked: Asked, key: Key, place: Place) -> bool:
 
 
 @lru_cache(maxsize=1_024)  # of the clients that ask for one document within one second
-def _headers(
-    etag: str, pace: Pace, now: int, age: int, length: int | None, coding: str
-) -> dict[str, str]:
-    """Headers of a document of `length` bytes, None for 304; `age` is the database's, in seconds.
+def _headers(etag: str, pace: Pace, now: int, age: int, length: int | None, coding: str) -> Headers:
+    """Of a document of `length` bytes, None for 304; `age` is the database's, in seconds.
 
     For reading only: everybody gets the same.
     """
-    headers = {
-        "Date": formatdate(now, usegmt=True),
-        "Holdfast-Poll-Seconds": f"{pace.poll_seconds:g}",
-        "Holdfast-Report-Seconds": f"{pace.report_seconds:g}",
-        "Holdfast-Jitter": f"{pace.jitter:g}",
-        "Cache-Control": "private, no-cache",
-        "Vary": "Authorization, Accept-Encoding",
-        "ETag": etag,
-    }
+    headers = Headers(
+        {
+            "Date": formatdate(now, usegmt=True),
+            "Holdfast-Poll-Seconds": f"{pace.poll_seconds:g}",
+            "Holdfast-Report-Seconds": f"{pace.report_seconds:g}",
+            "Holdfast-Jitter": f"{pace.jitter:g}",
+            "Cache-Control": "private, no-cache",
+            "Vary": "Authorization, Accept-Encoding",
+            "ETag": etag,
+        }
+    )
     if age >= STALE_AFTER:
         headers["Policy-Stale"] = f"{age}"
     if length is not None:

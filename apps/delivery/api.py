@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.delivery import state
-from apps.delivery.answers import LONGEST_WAIT, Asked, answer, log_denial, selector_of
+from apps.delivery.answers import LONGEST_WAIT, Asked, answer, log_denial, token_in
 from apps.delivery.state import State
 
 
@@ -69,11 +69,11 @@ class PolicyView(APIView):
 def respond(request: HttpRequest, service: str, known: State) -> HttpResponse:
     """The answer as Django sends it."""
     asked = asked_by(request, service)
-    snapshot = known.for_bearer(asked.authorization)
+    snapshot = known.for_bearer(asked.token)
     status, headers, body = answer(asked, snapshot)
     log_denial(asked, status)
     if status < 400:
-        known.note_use(selector_of(asked.authorization) or "")
+        known.note_use(asked.token[0] if asked.token else "")
     response = HttpResponse(body, status=status, headers=headers)
     if "Content-Type" not in headers:
         del response["Content-Type"]  # Django's guess, of a 304 without a body
@@ -87,7 +87,7 @@ def asked_by(request: HttpRequest, service: str) -> Asked:
         service=service,
         now=clock.now(),
         monotonic=time.monotonic(),
-        authorization=request.headers.get("Authorization", ""),
+        token=token_in(request.headers.get("Authorization", "")),
         if_none_match=request.headers.get("If-None-Match", ""),
         accept_encoding=request.headers.get("Accept-Encoding", ""),
         environment=request.GET.get("environment", ""),

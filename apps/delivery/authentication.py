@@ -11,7 +11,7 @@ from apps.core import clock
 from apps.core.actor import Actor
 from apps.core.errors import NotFound
 from apps.delivery import state
-from apps.delivery.answers import TRUSTED_FOR, key_of, selector_of
+from apps.delivery.answers import TRUSTED_FOR, key_of, token_in
 
 SCOPE = "health:read"
 
@@ -24,19 +24,19 @@ class RememberedToken(BaseAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[AnonymousUser, Actor] | None:
-        known, authorization = state.followed(), request.headers.get("Authorization", "")
+        known, token = state.followed(), token_in(request.headers.get("Authorization", ""))
         if known is None or (snapshot := known.snapshot) is None:
             return None
         if time.monotonic() - snapshot.reached_at > TRUSTED_FOR:
             return None
-        key = key_of(authorization, snapshot, clock.now())
+        key = key_of(token, snapshot, clock.now())
         if key is None or SCOPE not in key.scopes:
             return None
         place = snapshot.places.get(key.environment_id)
         named = request.query_params.getlist("environment")
         if place is None or named not in ([], [place.origin.environment]):
             raise NotFound(_("This token is another environment's."))
-        known.note_use(selector_of(authorization) or "")
+        known.note_use(key.selector)
         return AnonymousUser(), Actor(
             kind="token",
             id=str(key.token_id),

@@ -14,7 +14,7 @@ from django.http.request import split_domain_port, validate_host
 
 from apps.core import clock
 from apps.core.bodies import Scope, Send
-from apps.delivery.answers import Answer, Asked
+from apps.delivery.answers import Answer, Asked, Token, token_in
 from apps.delivery.snapshot import Snapshot
 from apps.delivery.state import State
 
@@ -39,7 +39,7 @@ def asked_of(scope: Scope, headers: dict[str, str], service: str) -> Asked:
         service=service,
         now=clock.now(),
         monotonic=time.monotonic(),
-        authorization=headers.get("authorization", ""),
+        token=token_in(headers.get("authorization", "")),
         if_none_match=headers.get("if-none-match", ""),
         accept_encoding=headers.get("accept-encoding", ""),
         environment=query.get("environment", [""])[-1],
@@ -58,17 +58,17 @@ def _is_among(host: str, allowed: tuple[str, ...]) -> bool:
     return bool(domain) and validate_host(domain, allowed)
 
 
-async def snapshot_for(known: State, authorization: str) -> Snapshot | None:
+async def snapshot_for(known: State, token: Token | None) -> Snapshot | None:
     """The snapshot to answer with; in a thread if a token must be looked up first."""
-    if not known.needs_lookup(authorization):
+    if not known.needs_lookup(token):
         return known.snapshot
-    return await asyncio.to_thread(_look_up, known, authorization)
+    return await asyncio.to_thread(_look_up, known, token)
 
 
-def _look_up(known: State, authorization: str) -> Snapshot | None:
+def _look_up(known: State, token: Token | None) -> Snapshot | None:
     """In a pool's thread, whose connection nobody else would close."""
     try:
-        return known.for_bearer(authorization)
+        return known.for_bearer(token)
     finally:
         connections.close_all()
 
@@ -76,11 +76,5 @@ def _look_up(known: State, authorization: str) -> Snapshot | None:
 async def reply(send: Send, answered: Answer) -> None:
     """Send an answer that is there as a whole."""
     status, headers, body = answered
-    raw = [_encoded(name, value) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.start", "status": status, "headers": headers.raw})
     await send({"type": "http.response.body", "body": body})
-
-
-@lru_cache(maxsize=1_024)
-def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
-    return name.lower().encode(), value.encode("latin-1")

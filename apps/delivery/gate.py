@@ -17,7 +17,7 @@ import structlog
 from apps.core import clock
 from apps.core.bodies import Application, Receive, Scope, Send
 from apps.delivery import door
-from apps.delivery.answers import Answer, Asked, answer, key_of, log_denial, selector_of, wait_of
+from apps.delivery.answers import Answer, Asked, answer, key_of, log_denial, wait_of
 from apps.delivery.state import State, Watched
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ class PolicyGate:
             return
         began = time.perf_counter()
         asked = door.asked_of(scope, headers, match.group("service"))
-        answered = answer(asked, await door.snapshot_for(self._state, asked.authorization))
+        answered = answer(asked, await door.snapshot_for(self._state, asked.token))
         if asked.wait and answered[0] == 304:
             answered = await self._hold(asked, answered, receive)
         self._note(asked, answered[0], time.perf_counter() - began)
@@ -81,7 +81,7 @@ class PolicyGate:
             self._stop_listening = None
 
     def _note(self, asked: Asked, status: int, seconds: float) -> None:
-        selector = selector_of(asked.authorization) or ""
+        selector = asked.token[0] if asked.token else ""
         if status < 400:
             self._state.note_use(selector)
         log_denial(asked, status)
@@ -93,7 +93,7 @@ class PolicyGate:
     async def _hold(self, asked: Asked, answered: Answer, receive: Receive) -> Answer:
         """Wait for news of the document, and answer again."""
         snapshot = self._state.snapshot
-        key = key_of(asked.authorization, snapshot, asked.now) if snapshot else None
+        key = key_of(asked.token, snapshot, asked.now) if snapshot else None
         if key is None or sum(map(len, self._waiting.values())) >= MOST_WAITING:
             return answered
         watched, news = (key.environment_id, asked.service), asyncio.Event()

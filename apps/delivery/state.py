@@ -16,7 +16,7 @@ from django.db import Error
 
 from apps.accounts.services import remember_uses
 from apps.core import bus, clock, loops, pace
-from apps.delivery.answers import STALE_AFTER, key_of, selector_of
+from apps.delivery.answers import STALE_AFTER, Token, key_of, token_in
 from apps.delivery.keeping import EVERY_SECONDS, NAME, Published
 from apps.delivery.lookups import Lookups
 from apps.delivery.selectors import read_keys, read_origins, read_places
@@ -58,25 +58,25 @@ class State:
 
     # --- for those who answer ---------------------------------------------------------------
 
-    def needs_lookup(self, authorization: str) -> bool:
-        """Whether the bearer's token is one the snapshot does not know and may be looked up."""
-        snapshot, selector = self.snapshot, selector_of(authorization)
-        if snapshot is None or selector is None or selector in snapshot.keys:
+    def needs_lookup(self, token: Token | None) -> bool:
+        """Whether it is one the snapshot does not know and may be looked up."""
+        snapshot = self.snapshot
+        if snapshot is None or token is None or token[0] in snapshot.keys:
             return False
-        return self.lookups.may(selector)
+        return self.lookups.may(token[0])
 
-    def for_bearer(self, authorization: str) -> Snapshot | None:
+    def for_bearer(self, token: Token | None) -> Snapshot | None:
         """The snapshot to answer with; a token it does not know yet is looked up, once.
 
         May ask the database, so it is called in a thread unless `needs_lookup` says no. None if
         nothing can be said, about anything or about this token: there is no database.
         """
-        if not self.needs_lookup(authorization):
+        if token is None or not self.needs_lookup(token):
             return self.snapshot
         if not self._looking_up.acquire(timeout=LOOKUP_WAIT_SECONDS):
             return None
         try:
-            self._look_up(selector_of(authorization) or "")
+            self._look_up(token[0])
         except Error as error:
             log.warning("token.lookup_failed", error=type(error).__name__)
             return None
@@ -92,7 +92,7 @@ class State:
         snapshot = self.snapshot
         if snapshot is None or time.monotonic() - snapshot.reached_at > STALE_AFTER:
             return None
-        key = key_of(authorization, snapshot, clock.now())
+        key = key_of(token_in(authorization), snapshot, clock.now())
         if key is not None:
             remember_uses([key.token_id])
         return key

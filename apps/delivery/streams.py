@@ -180,7 +180,7 @@ class Streams:
             return refusal(405, "method_not_allowed", _("Use GET."), Allow="GET")
         if self._state.is_draining:
             return draining()
-        return admit(asked, await door.snapshot_for(self._state, asked.authorization))
+        return admit(asked, await door.snapshot_for(self._state, asked.token))
 
     # --- news from the state ----------------------------------------------------------------
 

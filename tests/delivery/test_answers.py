@@ -12,7 +12,7 @@ from django.test import Client
 
 from apps.accounts.models import ApiToken
 from apps.core import clock
-from apps.delivery.answers import Asked, answer
+from apps.delivery.answers import Asked, answer, token_in
 from apps.delivery.snapshot import Snapshot
 from apps.delivery.state import State
 from apps.fleet.models import Environment
@@ -39,8 +39,11 @@ class World:
     def etag(self) -> str:
         return self.snapshot.places[self.environment.pk].document("checkout").etag
 
-    def asked(self, method: str = "GET", service: str = "checkout", **values: str) -> Asked:
-        return Asked(method, service, NOW, self.snapshot.reached_at, **values)
+    def asked(
+        self, method: str = "GET", service: str = "checkout", authorization: str = "", **more: Any
+    ) -> Asked:
+        token = token_in(authorization)
+        return Asked(method, service, NOW, self.snapshot.reached_at, token=token, **more)
 
 
 @pytest.fixture

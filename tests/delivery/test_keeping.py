@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from apps.core.pace import Pace
 from apps.delivery import state as state_module
-from apps.delivery.answers import Asked, answer
+from apps.delivery.answers import Asked, answer, token_in
 from apps.delivery.keeping import NAME, Published
 from apps.delivery.state import State
 from apps.fleet.models import Environment
@@ -69,7 +69,7 @@ def restarted(path: Path) -> State:
 
 
 def asked(known: State, token: str) -> tuple[int, dict[str, str], bytes]:
-    ask = Asked("GET", "checkout", NOW, time.monotonic(), authorization=f"Bearer {token}")
+    ask = Asked("GET", "checkout", NOW, time.monotonic(), token=token_in(f"Bearer {token}"))
     return answer(ask, known.snapshot)
 
 
