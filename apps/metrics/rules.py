@@ -162,9 +162,9 @@ def _services(fleets: list["Fleet"]) -> Iterator[str]:
     about = "Seconds from publishing until 95 % of a service's processes ran its newest revision."
     delays = [(where, one.p95_delay) for where, one in told if one.p95_delay is not None]
     yield from _gauge("holdfast_convergence_p95_seconds", about, delays)
-    about = "Seconds for which a live process has lacked something published; 0: none does."
-    behind = [(where, one.behind_seconds or 0) for where, one in told]
-    yield from _gauge("holdfast_convergence_behind_seconds", about, behind)
+    about = "Since when a live process has lacked something published; none: none does."
+    behind = [(where, one.behind_since.timestamp()) for where, one in told if one.behind_since]
+    yield from _gauge("holdfast_convergence_behind_since_timestamp_seconds", about, behind)
     about = "The newest revision that changed a service's document."
     targets = [(where, one.target_revision) for where, one in told]
     yield from _gauge("holdfast_service_revision", about, targets)

@@ -253,8 +253,9 @@ class TestEnvironment:
             stopping=0,
             refusing=1,
             delays=[1.0, 1.0],
-            behind_seconds=10.0,
+            behind_since=after(seconds=-10),
         )
+        assert found.behind_seconds == 10
         assert found.share == pytest.approx(2 / 3)
         assert found.p95_delay == 1.0
 

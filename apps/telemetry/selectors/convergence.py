@@ -36,8 +36,14 @@ class Share:
     stopping: int  # said goodbye within three report intervals
     # Seconds from publishing until the target was applied, of each live instance that was there.
     delays: list[float] = field(default_factory=list)
-    # Seconds for which a live instance has lacked something it could have; None: none does.
-    behind_seconds: float | None = None
+    # Since when a live instance has lacked something it could have; None: none does.
+    behind_since: datetime | None = None
+
+    @property
+    def behind_seconds(self) -> float | None:
+        if self.behind_since is None:
+            return None
+        return max(0.0, (clock.now() - self.behind_since).total_seconds())
 
     @property
     def share(self) -> float | None:
@@ -87,13 +93,13 @@ def convergence(
         for service, revisions in targets.items()
     ]
     published = _published(environment_id, found)
-    return [standing.told(published, clock.now()) for standing in found]
+    return [standing.told(published) for standing in found]
 
 
 def converged(told: Iterable[Convergence]) -> Converged:
     """All services of an environment together."""
     services = list(told)
-    behind = [one.behind_seconds for one in services if one.behind_seconds is not None]
+    behind = [one.behind_since for one in services if one.behind_since is not None]
     return Converged(
         services=len(services),
         converged=sum(not one.laggards for one in services),
@@ -103,7 +109,7 @@ def converged(told: Iterable[Convergence]) -> Converged:
         stopping=sum(one.stopping for one in services),
         refusing=sum(len({refusal.instance for refusal in one.refused}) for one in services),
         delays=[delay for one in services for delay in one.delays],
-        behind_seconds=max(behind, default=None),
+        behind_since=min(behind, default=None),
     )
 
 
@@ -168,7 +174,7 @@ class _Standing:
         lacking = {number for number in self.revisions if number > has or number in refused}
         return min(lacking, default=self.target)
 
-    def told(self, published: Mapping[int, datetime], now: datetime) -> Convergence:
+    def told(self, published: Mapping[int, datetime]) -> Convergence:
         silent = [one for one in self.instances if one.is_silent and not one.is_stopping]
         at = published.get(self.target)
         lacking = [
@@ -176,11 +182,7 @@ class _Standing:
             for one in self.live
             if one.id in self.lagging
         ]
-        behind = [
-            max(0.0, (now - max(since, one.started_at)).total_seconds())
-            for one, since in lacking
-            if since is not None
-        ]
+        behind = [max(since, one.started_at) for one, since in lacking if since is not None]
         return Convergence(
             service=self.service,
             target_revision=self.target,
@@ -193,7 +195,7 @@ class _Standing:
             refused=[_refusal(one, entry) for one in self.live for entry in one.refused],
             published_at=at,
             delays=[] if at is None else list(self._delays(at)),
-            behind_seconds=max(behind, default=None),
+            behind_since=min(behind, default=None),
         )
 
     def _delays(self, published_at: datetime) -> Iterator[float]:
