@@ -19,9 +19,9 @@ OTHER = "other"
 disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped library
 
 
-_factor = Gauge("holdfast_pace_factor", "Times slower than set that services are asked to come.")
+_factor = Gauge("web_pace_factor", "Times slower than set that services are asked to come.")
 _factor.set_function(lambda: pace.current.factor)
-_late = Gauge("holdfast_event_loop_late_seconds", "Mean lateness of the event loop, last second.")
+_late = Gauge("web_event_loop_late_seconds", "Mean lateness of the event loop, last second.")
 _late.set_function(lambda: pace.current.late_seconds)
 
 
