@@ -58,7 +58,7 @@ class Loop:
         self._thread.start()
 
     def wake(self) -> None:
-        """Run the next round now instead of at its time."""
+        """Run the next round now instead of at its time, unless the last one failed."""
         self._woken.set()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -73,8 +73,10 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            wait = self.every if self._round() else RESTART_SECONDS
-            self._woken.wait(wait)
+            if self._round():
+                self._woken.wait(self.every)
+            else:  # news does not hurry it: with the database away, each would be one more failure
+                self._stopping.wait(RESTART_SECONDS)
             self._woken.clear()
         if self.finishes:
             self._round()

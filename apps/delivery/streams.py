@@ -65,7 +65,7 @@ class Stream:
         self.news.set()
 
     async def write(self, send: Send, body: bytes, *, last: bool = False) -> None:
-        """Send a piece; a reader that does not take it is cut by `Streams.look`."""
+        """Send a piece; a reader that does not take it is cut by a look of `Streams`."""
         self.written_at, self.is_writing = time.monotonic(), True
         await send({"type": "http.response.body", "body": body, "more_body": not last})
         self.is_writing = False
