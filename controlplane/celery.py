@@ -21,6 +21,7 @@ app.conf.beat_schedule = {
     "end leases of flags": {"task": "apps.degradation.tasks.end_due_flags", "schedule": 1.0},
     "end leases of overrides": {"task": "apps.policies.tasks.end_due_overrides", "schedule": 1.0},
     "roll up telemetry": {"task": "apps.telemetry.tasks.roll_up", "schedule": 60.0},
+    "sum up telemetry": {"task": "apps.telemetry.tasks.sum_up", "schedule": 10.0},
     "take back dead letters": {
         "task": "apps.deadletters.tasks.return_expired",
         "schedule": 1.0,

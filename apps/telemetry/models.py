@@ -126,6 +126,43 @@ class Window(Counted):
         return f"{self.start:%H:%M:%S} {self.span} s {self.dependency or 'requests'}"
 
 
+class SumQuerySet(models.QuerySet["Sum"]):
+    def of_environment(self, environment_id: int) -> Self:
+        return self.filter(environment_id=environment_id)
+
+
+class Sum(Counted):
+    """What the windows of many cells came to in one span, so that no page reads thousands of them.
+
+    Computed anew from windows as long as they grow; never added to.
+    """
+
+    class Of(models.TextChoices):
+        SERVICE = "service"  # all calls of one service
+        DEPENDENCY = "dependency"  # all services' calls of one dependency
+        CALLS = "calls"  # all services' calls of everything
+        REQUESTS = "requests"  # all services' own requests
+
+    environment = models.ForeignKey("fleet.Environment", models.CASCADE, related_name="+")
+    of = models.CharField(max_length=10, choices=Of.choices)
+    slug = models.CharField(max_length=80, blank=True)  # of the service or dependency
+    span = models.PositiveSmallIntegerField(choices=Window.Span.choices)
+    start = models.DateTimeField()  # a multiple of the span
+
+    objects = SumQuerySet.as_manager()
+
+    class Meta:
+        constraints = [  # the upsert; a range of it is what a chart reads
+            models.UniqueConstraint(
+                fields=["environment", "of", "slug", "span", "start"], name="telemetry_sum_once"
+            )
+        ]
+        indexes = [models.Index("span", "start", name="telemetry_sum_age")]  # newest; pruning
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M:%S} {self.span} s {self.of} {self.slug}"
+
+
 class TotalQuerySet(models.QuerySet["Total"]):
     def of_environment(self, environment_id: int) -> Self:
         return self.filter(service__environment_id=environment_id)
@@ -183,8 +220,12 @@ class BreakerEvent(models.Model):
     class Meta:
         verbose_name = _("breaker event")
         verbose_name_plural = _("breaker events")
-        indexes = [  # what happened since an instant; pruning
-            models.Index("received_at", name="telemetry_event_received")
+        indexes = [
+            # what happened since an instant; pruning
+            models.Index("received_at", name="telemetry_event_received"),
+            # lanes of one dependency, and of one service
+            models.Index("dependency", "at", name="telemetry_event_dependency"),
+            models.Index("service", "at", name="telemetry_event_service"),
         ]
 
     def __str__(self) -> str:

@@ -35,6 +35,12 @@ COUNTERS = (  # the columns of a window that add up
 )
 _INDEXES = frozenset(map(str, range(histogram.SIZE)))
 WORST_FIRST = ("open", "half_open", "closed")
+# Seconds between two points of a chart; all divide a day, and are whole numbers of windows.
+STEPS = (10, 30, 60, 120, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400)
+MOST_POINTS = 300
+CALLS = tuple(name for name in COUNTERS if name not in {"client_errors", "server_errors"})
+REJECTED = tuple(name for name in COUNTERS if name.startswith("rejected_"))
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 LEAST_SAMPLES = 5  # calls below which a share or a quantile says nothing
 FUTURE_TOLERANCE = timedelta(seconds=60)  # of an instance's clock
 PAST_TOLERANCE = timedelta(days=7)
@@ -82,9 +88,18 @@ class Counts:
         """Calls that succeeded or failed; those rejected or cancelled say nothing."""
         return self.get("successes") + self.get("failures")
 
+    @property
+    def wanted(self) -> int:
+        """Calls that succeeded, failed or were rejected; those cancelled say nothing."""
+        return self.judged + sum(map(self.get, REJECTED))
+
     def error_rate(self) -> float | None:
         """Share of failures among judged calls; None below `LEAST_SAMPLES`."""
         return self.get("failures") / self.judged if self.judged >= LEAST_SAMPLES else None
+
+    def availability(self) -> float | None:
+        """Share of successes among the calls somebody wanted; None below `LEAST_SAMPLES`."""
+        return self.get("successes") / self.wanted if self.wanted >= LEAST_SAMPLES else None
 
     def quantile(self, share: float) -> float | None:
         """Duration in seconds; None below `LEAST_SAMPLES`."""
@@ -97,6 +112,67 @@ def floor(instant: datetime, span: int) -> datetime:
     """Start of the window of `span` seconds that `instant` lies in."""
     seconds = int(instant.timestamp())
     return datetime.fromtimestamp(seconds - seconds % span, UTC)
+
+
+def step_of(since: datetime, until: datetime, lasting: Mapping[int, datetime]) -> int:
+    """Seconds between the points of a chart: the fewest that give at most `MOST_POINTS`.
+
+    `lasting` says since when there are windows, by their span; where the shorter ones are gone,
+    steps are as long as the next.
+    """
+    for step in STEPS:
+        is_there = floor(since, step) >= lasting[longest_in(lasting, step)]
+        if is_there and (until - floor(since, step)).total_seconds() / step <= MOST_POINTS:
+            return step
+    return STEPS[-1]
+
+
+def longest_in(spans: Iterable[int], step: int) -> int:
+    """The longest of the spans that fill a step without a rest."""
+    return max(span for span in spans if step % span == 0)
+
+
+def call_figures(counts: Counts, seconds: float) -> dict[str, float | None]:
+    """What is told of guarded calls, each share and quantile beside the number it was taken of."""
+    return {
+        **{name: counts.get(name) for name in CALLS},
+        "per_second": _per_second(counts, seconds),
+        "judged": counts.judged,
+        "error_rate": counts.error_rate(),
+        "wanted": counts.wanted,
+        "availability": counts.availability(),
+        **_durations(counts),
+    }
+
+
+def request_figures(counts: Counts, seconds: float) -> dict[str, float | None]:
+    """What is told of a service's own requests; all shares are of `count`."""
+    count = counts.get("calls")
+    share = {
+        name: counts.get(name) / count if count >= LEAST_SAMPLES else None
+        for name in ("client_errors", "server_errors")
+    }
+    wrong = share["server_errors"]
+    return {
+        "count": count,
+        "client_errors": counts.get("client_errors"),
+        "server_errors": counts.get("server_errors"),
+        "per_second": _per_second(counts, seconds),
+        "client_error_rate": share["client_errors"],
+        "server_error_rate": wrong,
+        "availability": None if wrong is None else 1 - wrong,
+        **_durations(counts),
+    }
+
+
+def _per_second(counts: Counts, seconds: float) -> float | None:
+    return counts.get("calls") / seconds if seconds > 0 else None
+
+
+def _durations(counts: Counts) -> dict[str, float | None]:
+    """Quantiles in seconds, and of how many durations they are."""
+    told = {name: counts.quantile(share) for name, share in SHARES.items()}
+    return {"timed": histogram.total(counts.latency), **told}
 
 
 def clamp(

@@ -19,7 +19,7 @@ from apps.fleet import services as fleet
 from apps.fleet.models import Service, Usage
 from apps.publication import services as publication
 from apps.telemetry import rules
-from apps.telemetry.models import ROLLED_UP, BreakerEvent, Total, Window
+from apps.telemetry.models import ROLLED_UP, BreakerEvent, Sum, Total, Window
 
 KEPT = {  # how long windows of each span are kept
     Window.Span.SHORT: timedelta(hours=2),
@@ -29,7 +29,10 @@ KEPT = {  # how long windows of each span are kept
 EVENTS_KEPT = timedelta(days=90)
 INSTANCES_KEPT = timedelta(days=7)  # after their last word
 SETTLED = timedelta(seconds=60)  # after its end nobody adds to a window any more
+ALL_BUT_SETTLED = timedelta(seconds=5)  # after its end hardly anybody does
 BATCH = 500  # rows of one transaction
+Cells = dict[tuple[int, str], rules.Counts]  # by service, and slug of the dependency
+
 STEPS = ((Window.Span.SHORT, Window.Span.MINUTE), (Window.Span.MINUTE, Window.Span.HOUR))
 
 
@@ -115,12 +118,11 @@ def write_windows(
 def _cell(key: tuple[int, str], counts: rules.Counts) -> dict[str, Any]:
     """The columns of what was counted of one service and dependency."""
     service_id, dependency = key
-    return {
-        "service_id": service_id,
-        "dependency": dependency,
-        "latency": counts.latency,
-        **{name: counts.get(name) for name in rules.COUNTERS},
-    }
+    return {"service_id": service_id, "dependency": dependency} | _numbers(counts)
+
+
+def _numbers(counts: rules.Counts) -> dict[str, Any]:
+    return {"latency": counts.latency, **{name: counts.get(name) for name in rules.COUNTERS}}
 
 
 def roll_up() -> None:
@@ -159,18 +161,83 @@ def _parts(short: int, long: int, start: datetime) -> models.QuerySet[Window]:
 
 
 def _roll_up_one(short: int, long: int, start: datetime) -> None:
-    sums: dict[tuple[int, str], rules.Counts] = defaultdict(rules.Counts)
-    rows = _parts(short, long, start).values_list(
-        "service_id", "dependency", "latency", *rules.COUNTERS
-    )
-    for service_id, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
-        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
-        sums[service_id, dependency].add(counts)
+    sums: Cells = defaultdict(rules.Counts)
+    for part in _parts(short, long, start).values_list("start", flat=True).distinct():
+        cells = _cells(short, part)
+        if short == Window.Span.SHORT:  # what was summed up of it may have been too early
+            _write_sums(short, part, cells)
+        for key, counts in cells.items():
+            sums[key].add(counts)
+    _write_sums(long, start, sums)  # before the windows, by which the work is seen to be done
     keys = sorted(sums)
     for first in range(0, len(keys), BATCH):
         with transaction.atomic():
             some = {key: sums[key] for key in keys[first : first + BATCH]}
             write_windows(ROLLED_UP, long, start, some)
+
+
+def _cells(span: int, start: datetime) -> Cells:
+    """What was counted in the windows of one start, all processes together."""
+    cells: Cells = defaultdict(rules.Counts)
+    rows = Window.objects.filter(span=span, start=start).values_list(
+        "service_id", "dependency", "latency", *rules.COUNTERS
+    )
+    for service_id, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
+        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
+        cells[service_id, dependency].add(counts)
+    return cells
+
+
+def sum_up() -> None:
+    """Sum the newest short windows up over services and over dependencies.
+
+    They are summed up again when they are settled, with `roll_up`. Safe to run twice or in
+    parallel.
+    """
+    now, span = clock.now(), Window.Span.SHORT
+    newest = Sum.objects.filter(span=span).order_by("-start").values_list("start", flat=True)
+    since = newest.first() or now - KEPT[span]
+    over = rules.floor(now - ALL_BUT_SETTLED, span)
+    rows = Window.objects.filter(span=span, start__gt=since, start__lt=over)
+    for start in sorted(set(rows.values_list("start", flat=True).distinct())):
+        _write_sums(span, start, _cells(span, start))
+
+
+def _write_sums(span: int, start: datetime, cells: Cells) -> None:
+    """What the cells come to, over what was written of that span before."""
+    rows = [
+        {"environment_id": environment_id, "of": of, "slug": slug, "span": span, "start": start}
+        | _numbers(counts)
+        for (environment_id, of, slug), counts in sorted(_sums_of(cells).items())
+    ]
+    for first in range(0, len(rows), BATCH):
+        with transaction.atomic():
+            bulk.upsert(
+                Sum,
+                rows[first : first + BATCH],
+                unique=["environment_id", "of", "slug", "span", "start"],
+                update=[*rules.COUNTERS, "latency"],
+            )
+
+
+def _sums_of(cells: Cells) -> dict[tuple[int, str, str], rules.Counts]:
+    """By environment, what it is the sum of, and the slug of that."""
+    places = Service.objects.filter(pk__in={service_id for service_id, _dependency in cells})
+    named = {place.pk: (place.environment_id, place.slug) for place in places}
+    sums: dict[tuple[int, str, str], rules.Counts] = defaultdict(rules.Counts)
+    for (service_id, dependency), counts in cells.items():
+        if service_id not in named:  # it was removed meanwhile
+            continue
+        environment_id, slug = named[service_id]
+        if dependency:
+            sums[environment_id, Sum.Of.SERVICE, slug].add(counts)
+            sums[environment_id, Sum.Of.DEPENDENCY, dependency].add(counts)
+        else:
+            sums[environment_id, Sum.Of.REQUESTS, ""].add(counts)
+    for (environment_id, of, _slug), counts in list(sums.items()):
+        if of == Sum.Of.SERVICE:
+            sums[environment_id, Sum.Of.CALLS, ""].add(counts)
+    return sums
 
 
 def fold_totals() -> None:
@@ -237,6 +304,7 @@ def prune() -> None:
     now = clock.now()
     for span, kept in KEPT.items():
         delete_in_batches(Window.objects.filter(span=span, start__lt=_not_needed(span, now - kept)))
+        delete_in_batches(Sum.objects.filter(span=span, start__lt=now - kept))
     delete_in_batches(BreakerEvent.objects.filter(received_at__lt=now - EVENTS_KEPT))
     while fleet.forget_instances(now - INSTANCES_KEPT, limit=BATCH):
         pass

@@ -12,6 +12,12 @@ def roll_up() -> None:
 
 
 @shared_task
+def sum_up() -> None:
+    """Sum the newest windows up over many cells; safe to run twice or in parallel."""
+    services.sum_up()
+
+
+@shared_task
 def fold_totals() -> None:
     """Add settled windows to the totals of all time; safe to run twice or in parallel."""
     services.fold_totals()

@@ -86,14 +86,18 @@ class InstanceStatus:
         return not self.is_silent and not self.is_stopping
 
 
-def instances_of(environment_id: int) -> list[InstanceStatus]:
-    """Instances heard within a day, by service and name."""
+def instances_of(
+    environment_id: int, *, service_id: int | None = None, most: int | None = None
+) -> list[InstanceStatus]:
+    """Instances heard within a day, by service and name; of one service, where named."""
     now = clock.now()
+    shown = InstanceState.objects.of_environment(environment_id)
+    if service_id is not None:
+        shown = shown.filter(instance__service=service_id)
     rows = (
-        InstanceState.objects.of_environment(environment_id)
-        .filter(instance__heard_at__gte=shown_since())
+        shown.filter(instance__heard_at__gte=shown_since())
         .order_by("instance__service__slug", "instance__name", "instance_id")
-        .values_list(*_STATUS, "instance__silent_at")
+        .values_list(*_STATUS, "instance__silent_at")[:most]
     )
     return [
         InstanceStatus(*row, silent_at < now)  # type: ignore[call-arg]  # the columns below
