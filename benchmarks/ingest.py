@@ -28,6 +28,7 @@ from deploy.local_servers import PostgreSQL, Redis
 ROOT = Path(__file__).resolve().parent.parent
 DEPENDENCIES = 20
 INSTANCES = 30  # of each connection
+REFUSED_SECONDS = 0.1  # after a 429, before the connection goes on; less than the SDK waits
 COUNT = (
     "from apps.telemetry.models import Window; from django.db.models import Sum; "
     "print(Window.objects.filter(span=10).aggregate(n=Sum('calls'))['n'] or 0)"
@@ -131,12 +132,16 @@ class Sender(asyncio.Protocol):
         self._answer += data
         head, found, body = self._answer.partition(b"\r\n\r\n")
         length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-        if not found or len(body) < int(length):
+        is_whole = len(body) >= int(length) if length else body.endswith(b"0\r\n\r\n")
+        if not found or not is_whole:
             return
-        self._result.statuses[int(head[9:12])] += 1
+        status, self._answer = int(head[9:12]), b""
+        self._result.statuses[status] += 1
         self._result.seconds.append(time.monotonic() - self._started)
-        self._answer = b""
-        self._send()
+        if status == 429:
+            asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._send)
+        else:
+            self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.over.done():

@@ -21,7 +21,8 @@ from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
 from apps.core import bus, loops, pace  # noqa: E402
-from apps.core.bodies import BoundedBodies  # noqa: E402
+from apps.core.bodies import BoundedBodies, Scope  # noqa: E402
+from apps.core.replies import Reply  # noqa: E402
 from apps.deadletters.gate import PATH as CLAIMS_PATH  # noqa: E402
 from apps.deadletters.gate import ClaimsGate, waiters  # noqa: E402
 from apps.delivery import state as delivery  # noqa: E402
@@ -80,6 +81,16 @@ class Application:
             await self.claims(scope, receive, send)
         else:
             await self.http(scope, receive, send)
+
+    def at_once(self, scope: Scope, body: bytes) -> tuple[bytes, Reply] | None:
+        """Id and answer of a request that can be answered from memory; None: call me with it."""
+        request_id, headers = with_request_id(scope["headers"])
+        scope["headers"] = headers
+        if scope["method"] == "POST":
+            reply = self.reports.at_once(scope, body)
+        else:
+            reply = self.policies.at_once(scope)
+        return None if reply is None else (request_id, reply)
 
     async def lifespan(self, receive: Any, send: Any) -> None:
         """Start the bus and the background loops with the server, and stop them with it."""
@@ -146,7 +157,7 @@ def with_request_id(headers: Headers) -> tuple[bytes, Headers]:
 
 
 @lru_cache(maxsize=1)
-def _date(now: int) -> bytes:
+def http_date(now: int) -> bytes:
     return formatdate(now, usegmt=True).encode()
 
 
@@ -167,7 +178,7 @@ def completed(send: Any, request_id: bytes) -> Any:
             given = message.get("headers", ())
             headers = [*given, (b"x-request-id", request_id)]
             if not is_dated(given):
-                headers.append((b"date", _date(int(time.time()))))
+                headers.append((b"date", http_date(int(time.time()))))
             message = {**message, "headers": headers}
         await send(message)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import formatdate
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import msgspec
 import structlog
@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from apps.accounts.rules import is_secret, split_token
 from apps.core import problems
 from apps.core.pace import Pace
+from apps.core.replies import Headers, Reply
 from apps.delivery.rules import Document
 from apps.delivery.snapshot import Key, Place, Snapshot
 from apps.fleet.models import SLUG
@@ -29,16 +30,6 @@ _WEIGHT = re.compile(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*")
 _ETAGS = re.compile(r'(?:W/)?("[^"]*")')
 
 
-class Headers(dict[str, str]):
-    """Headers of an answer."""
-
-    @cached_property
-    def raw(self) -> list[tuple[bytes, bytes]]:
-        """As ASGI wants them; made once for all who get the same."""
-        return [(name.lower().encode(), value.encode("latin-1")) for name, value in self.items()]
-
-
-Answer = tuple[int, Headers, bytes]
 Token = tuple[str, str]
 """Selector and secret."""
 
@@ -70,7 +61,7 @@ class Admitted:
     document: Document
 
 
-def answer(asked: Asked, snapshot: Snapshot | None) -> Answer:
+def answer(asked: Asked, snapshot: Snapshot | None) -> Reply:
     """Status, headers and body for a request of a document; touches nothing but its arguments.
 
     `snapshot` None means that this process has not read its database yet.
@@ -96,12 +87,12 @@ def wait_of(asked: Asked) -> float | None:
     return float(asked.wait) if _WAIT.fullmatch(asked.wait) else None
 
 
-def bad_wait() -> Answer:
+def bad_wait() -> Reply:
     text = _("wait must be a whole number of seconds from 0 to %(most)d.")
     return refusal(400, "bad_wait", text % {"most": LONGEST_WAIT})
 
 
-def admit(asked: Asked, snapshot: Snapshot | None) -> Admitted | Answer:
+def admit(asked: Asked, snapshot: Snapshot | None) -> Admitted | Reply:
     """The document a request may have, or the refusal it gets."""
     if snapshot is None or asked.monotonic - snapshot.reached_at > TRUSTED_FOR:
         return starting()
@@ -134,7 +125,7 @@ def token_in(authorization: str) -> Token | None:
     return split_token(text.strip()) if scheme.lower() == "bearer" else None
 
 
-def starting() -> Answer:
+def starting() -> Reply:
     """Not yet: never a 401, which clients would take for an answer about their token."""
     return refusal(
         503,
@@ -144,7 +135,7 @@ def starting() -> Answer:
     )
 
 
-def refusal(status: int, code: str, detail: str, **headers: str) -> Answer:
+def refusal(status: int, code: str, detail: str, **headers: str) -> Reply:
     """An RFC 9457 answer."""
     body = msgspec.json.encode(problems.document(status, code, detail))
     common = {
@@ -155,7 +146,7 @@ def refusal(status: int, code: str, detail: str, **headers: str) -> Answer:
     return status, Headers(common | headers), body
 
 
-def without_body(answered: Answer) -> Answer:
+def without_body(answered: Reply) -> Reply:
     """What HEAD gets: the headers GET would have had, Content-Length included."""
     return answered[0], answered[1], b""
 

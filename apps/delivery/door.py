@@ -13,8 +13,8 @@ from django.db import connections
 from django.http.request import split_domain_port, validate_host
 
 from apps.core import clock
-from apps.core.bodies import Scope, Send
-from apps.delivery.answers import Answer, Asked, Token, token_in
+from apps.core.bodies import Scope
+from apps.delivery.answers import Asked, Token, token_in
 from apps.delivery.snapshot import Snapshot
 from apps.delivery.state import State
 
@@ -71,10 +71,3 @@ def _look_up(known: State, token: Token | None) -> Snapshot | None:
         return known.for_bearer(token)
     finally:
         connections.close_all()
-
-
-async def reply(send: Send, answered: Answer) -> None:
-    """Send an answer that is there as a whole."""
-    status, headers, body = answered
-    await send({"type": "http.response.start", "status": status, "headers": headers.raw})
-    await send({"type": "http.response.body", "body": body})

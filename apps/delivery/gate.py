@@ -16,8 +16,9 @@ import structlog
 
 from apps.core import clock
 from apps.core.bodies import Application, Receive, Scope, Send
+from apps.core.replies import Reply, send_reply
 from apps.delivery import door
-from apps.delivery.answers import Answer, Asked, answer, key_of, log_denial, wait_of
+from apps.delivery.answers import Asked, answer, key_of, log_denial, wait_of
 from apps.delivery.state import State, Watched
 
 log = structlog.get_logger(__name__)
@@ -49,19 +50,36 @@ class PolicyGate:
         self._stop_listening: Callable[[], None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = door.headers_of(scope)
-        match = PATH.match(scope["path"])
-        is_ours = scope["method"] in ("GET", "HEAD") and match is not None
-        if match is None or not is_ours or not door.is_allowed_host(headers.get("host", "")):
+        began = time.perf_counter()
+        asked = self._asked(scope)
+        if asked is None:
             await self._django(scope, receive, send)
             return
-        began = time.perf_counter()
-        asked = door.asked_of(scope, headers, match.group("service"))
         answered = answer(asked, await door.snapshot_for(self._state, asked.token))
         if asked.wait and answered[0] == 304:
             answered = await self._hold(asked, answered, receive)
         self._note(asked, answered[0], time.perf_counter() - began)
-        await door.reply(send, answered)
+        await send_reply(send, answered)
+
+    def at_once(self, scope: Scope) -> Reply | None:
+        """The answer to a request that nothing need be waited for; None: call the application."""
+        began = time.perf_counter()
+        asked = self._asked(scope)
+        if asked is None or asked.wait or self._state.needs_lookup(asked.token):
+            return None
+        answered = answer(asked, self._state.snapshot)
+        self._note(asked, answered[0], time.perf_counter() - began)
+        return answered
+
+    def _asked(self, scope: Scope) -> Asked | None:
+        """What is asked of us; None if it is Django's to answer."""
+        match = PATH.match(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
+        if match is None:
+            return None
+        headers = door.headers_of(scope)
+        if not door.is_allowed_host(headers.get("host", "")):
+            return None
+        return door.asked_of(scope, headers, match.group("service"))
 
     def start(self) -> None:
         """Follow the state from now on; called on the loop that serves."""
@@ -90,7 +108,7 @@ class PolicyGate:
 
     # --- those who wait -----------------------------------------------------------------------
 
-    async def _hold(self, asked: Asked, answered: Answer, receive: Receive) -> Answer:
+    async def _hold(self, asked: Asked, answered: Reply, receive: Receive) -> Reply:
         """Wait for news of the document, and answer again."""
         snapshot = self._state.snapshot
         key = key_of(asked.token, snapshot, asked.now) if snapshot else None
@@ -116,7 +134,7 @@ class PolicyGate:
                 del self._waiting[watched]
         return answered
 
-    def _again(self, asked: Asked) -> Answer:
+    def _again(self, asked: Asked) -> Reply:
         asked = replace(asked, now=clock.now(), monotonic=time.monotonic())
         return answer(asked, self._state.snapshot)
 

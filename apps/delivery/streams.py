@@ -18,8 +18,9 @@ from django.utils.translation import gettext as _
 
 from apps.core import clock
 from apps.core.bodies import Receive, Scope, Send
+from apps.core.replies import Reply, send_reply
 from apps.delivery import door, frames, state
-from apps.delivery.answers import Admitted, Answer, Asked, admit, log_denial, refusal
+from apps.delivery.answers import Admitted, Asked, admit, log_denial, refusal
 from apps.delivery.rules import Document
 from apps.delivery.snapshot import Key, Snapshot
 from apps.delivery.state import State, Watched
@@ -148,11 +149,11 @@ class Streams:
         admitted = await self._admit(asked, headers.get("host", ""))
         if not isinstance(admitted, Admitted):
             log_denial(asked, admitted[0])
-            await door.reply(send, admitted)
+            await send_reply(send, admitted)
             return
         slot = (admitted.key.selector, _instance(headers))
         if self._is_full(slot):
-            await door.reply(send, too_many())
+            await send_reply(send, too_many())
             return
         self._count(slot, 1)
         try:
@@ -173,7 +174,7 @@ class Streams:
 
     # --- who may ----------------------------------------------------------------------------
 
-    async def _admit(self, asked: Asked, host: str) -> Admitted | Answer:
+    async def _admit(self, asked: Asked, host: str) -> Admitted | Reply:
         if not door.is_allowed_host(host):
             return refusal(400, "bad_host", _("This server does not answer to that host name."))
         if asked.method != "GET":
@@ -304,13 +305,13 @@ _STREAM_HEADERS = [
 ]
 
 
-def too_many() -> Answer:
+def too_many() -> Reply:
     text = _("This instance has %(most)d streams open already, or its token %(all)d.")
     text %= {"most": MOST_STREAMS, "all": MOST_OF_TOKEN}
     return refusal(429, "too_many_streams", text, **{"Retry-After": "15"})
 
 
-def draining() -> Answer:
+def draining() -> Reply:
     text = _("This server is about to stop; come back in a moment.")
     return refusal(503, "draining", text, **{"Retry-After": "2"})
 

@@ -8,7 +8,8 @@ transaction holds the only write lock from its beginning.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -19,16 +20,15 @@ from apps.fleet import services as fleet
 from apps.fleet.models import SLUG
 from apps.telemetry import rules, services
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
-from apps.telemetry.reports import Calls, OwnRequests, Report
+from apps.telemetry.reports import Calls, OwnRequests
 from apps.telemetry.rows import (
-    SELDOM_NEW,
     Arrival,
     Before,
     Claimed,
     events_of,
     heard_of,
     instance_of,
-    is_as_before,
+    load_of,
     state_of,
 )
 
@@ -75,25 +75,26 @@ class Ledger:
         start = max(rules.floor(clock.now(), Window.Span.SHORT), self._start)
         held = self._totals if start == self._start else {}
         with transaction.atomic():
-            found = claim(arrivals)
-            claimed = [each for each in found if _is_new(each)]
-            totals = added_up(held, claimed, uses)
+            counted = claim(arrivals)
+            totals = added_up(held, counted.new, uses)
             services.write_windows(self._boot, Window.Span.SHORT, start, totals)
+            write_routine(counted.routine, uses)
+            claimed = with_before(counted.others)
             write_states(claimed, uses)
+            fleet.hear([heard_of(arrival) for arrival in counted.new])
             write_events(claimed, uses)
         self._start, self._totals = start, held | totals
-        known = {each.before.instance_id for each in found}
-        return [arrival for arrival in arrivals if arrival.report.instance not in known]
+        return counted.unknown
 
     def _discover(self, arrivals: list[Arrival]) -> Uses:
         """Which dependencies the services use, after adding those nobody declared."""
         reported: dict[int, set[str]] = defaultdict(set)
         for arrival in arrivals:
-            reported[arrival.service_id].update(filter(SLUG.match, arrival.report.dependencies))
+            reported[arrival.service_id].update(arrival.report.dependencies)
         uses = services.uses(reported)
         now = clock.now()
         for service_id, names in sorted(reported.items()):
-            unknown = names - uses[service_id]
+            unknown = set(filter(SLUG.match, names - uses[service_id]))
             if unknown and self._crowded.get(service_id, now) <= now:
                 services.discover(service_id, unknown)
                 uses |= services.uses([service_id])
@@ -121,56 +122,83 @@ def introduce(new: Iterable[Arrival]) -> None:
         )
 
 
-def claim(arrivals: Iterable[Arrival]) -> list[Claimed]:
-    """The reports of known instances, and what those said before; locked until the commit."""
+@dataclass(frozen=True)
+class Counted:
+    """Reports by what is to be done with them; those counted before are in none but `unknown`."""
+
+    routine: list[Arrival]  # nothing is new but counts, load and time
+    others: list[Arrival]
+    unknown: list[Arrival]  # of instances nobody knows
+
+    @property
+    def new(self) -> list[Arrival]:
+        """Those that count now."""
+        return self.routine + self.others
+
+
+def claim(arrivals: Iterable[Arrival]) -> Counted:
+    """Lock the instances of the reports until the commit, and see which were counted before."""
     by_id = {arrival.report.instance: arrival for arrival in arrivals}
     states = InstanceState.objects.select_for_update(of=("self",)).filter(pk__in=by_id)
-    found = map(Before._make, states.order_by("pk").values_list(*Before._fields))
-    return [Claimed(by_id[before.instance_id], before) for before in found]
+    found = states.order_by("pk").values_list("pk", "instance__service_id", "sequence")
+    counted = Counted([], [], [])
+    for instance, service_id, sequence in found:
+        arrival = by_id.pop(instance)
+        if arrival.service_id != service_id:
+            log.warning("report.of_another_service", instance=str(instance))
+        elif arrival.report.sequence > sequence:
+            is_routine = arrival.is_routine and arrival.follows == sequence
+            (counted.routine if is_routine else counted.others).append(arrival)
+    counted.unknown.extend(by_id.values())
+    return counted
 
 
-def _is_new(claimed: Claimed) -> bool:
-    if claimed.before.instance__service_id != claimed.arrival.service_id:
-        log.warning("report.of_another_service", instance=str(claimed.report.instance))
-        return False
-    return claimed.report.sequence > claimed.before.sequence
+def with_before(arrivals: Sequence[Arrival]) -> list[Claimed]:
+    """Each with what its instance, which is locked, had said before."""
+    if not arrivals:
+        return []
+    by_id = {arrival.report.instance: arrival for arrival in arrivals}
+    rows = InstanceState.objects.filter(pk__in=by_id).order_by("pk").values_list(*Before._fields)
+    return [Claimed(by_id[before.instance_id], before) for before in map(Before._make, rows)]
 
 
 def added_up(
-    held: Mapping[Key, rules.Counts], claimed: Iterable[Claimed], uses: Uses
+    held: Mapping[Key, rules.Counts], arrivals: Iterable[Arrival], uses: Uses
 ) -> dict[Key, rules.Counts]:
     """The new totals of every window the reports add to; `held` stays as it is."""
+    calls: dict[Key, list[Calls]] = defaultdict(list)
+    requests: dict[Key, list[OwnRequests]] = defaultdict(list)
+    for arrival in arrivals:
+        service_id, report = arrival.service_id, arrival.report
+        for name, reported in report.dependencies.items():
+            calls[service_id, name].append(reported)
+        if report.requests is not None:
+            requests[service_id, ""].append(report.requests)
     totals: dict[Key, rules.Counts] = {}
-    for each in claimed:
-        service_id = each.arrival.service_id
-        for name, counted in _counted(each.report, uses[service_id]):
-            key = (service_id, name)
-            if key not in totals:
-                totals[key] = held[key].copy() if key in held else rules.Counts()
-            counted.add_to(totals[key])
+    for key, many in calls.items():
+        if key[1] in uses[key[0]]:
+            totals[key] = held[key].copy() if key in held else rules.Counts()
+            Calls.add_up(totals[key], many)
+    for key, own in requests.items():
+        totals[key] = held[key].copy() if key in held else rules.Counts()
+        OwnRequests.add_up(totals[key], own)
     return {key: counts for key, counts in totals.items() if counts}
 
 
-def _counted(report: Report, known: frozenset[str]) -> Iterator[tuple[str, Calls | OwnRequests]]:
-    for name, calls in report.dependencies.items():
-        if name in known:
-            yield name, calls
-    if report.requests is not None:
-        yield "", report.requests
+def write_routine(arrivals: Iterable[Arrival], uses: Uses) -> None:
+    """Raise the sequences, and keep how loaded the instances are."""
+    rows: dict[bool, list[bulk.Row]] = {True: [], False: []}
+    for arrival in arrivals:
+        has_resources = arrival.report.resources is not None
+        rows[has_resources].append(load_of(arrival, uses[arrival.service_id]))
+    for some in rows.values():  # all of one statement have the same columns
+        bulk.update(InstanceState, some, key="instance_id")
 
 
 def write_states(claimed: Sequence[Claimed], uses: Uses) -> None:
     """Raise the sequences and keep what the instances said of themselves; tell of news."""
     rows = [state_of(each, uses[each.arrival.service_id]) for each in claimed]
-    usual, other = [], []
-    for each, row in zip(claimed, rows, strict=True):
-        if is_as_before(each, row):  # nearly all: what is large in it need not be written again
-            usual.append({name: row[name] for name in row if name not in SELDOM_NEW})
-        else:
-            other.append(row)
-    bulk.update(InstanceState, usual, key="instance_id")
-    bulk.update(InstanceState, other, key="instance_id")
-    fleet.hear([heard_of(each) for each in claimed])
+    bulk.update(InstanceState, rows, key="instance_id")
     told = {
         each.arrival.environment_id
         for each, row in zip(claimed, rows, strict=True)

@@ -1,24 +1,26 @@
 """POST /api/v1/reports without a view and without SQL, in front of Django.
 
 It takes the reports there is nothing to say about: of a token this process knows and a service it
-has heard of. Everything else goes on to Django, untouched: the view is the reference, and the only
-one that refuses.
+has heard of, and says when it has no room. Everything else goes on to Django, untouched: the view
+is the reference, and says what is wrong with a report.
 """
 
 import re
 import time
-from collections.abc import Callable, MutableMapping
-from functools import lru_cache
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Protocol
 
 import msgspec
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, Throttled
 
-from apps.core.bodies import Application, Receive, Send, again_from, whole
+from apps.core import problems
+from apps.core.bodies import Application, Receive, Scope, Send, again_from, whole
 from apps.core.errors import DomainError
 from apps.core.parsers import MAX_BODY, unpacked
+from apps.core.replies import Headers, Reply, send_reply
 from apps.telemetry import ingest, reports
 
 PATH = re.compile(r"^/api/v1/reports/?$")
@@ -56,25 +58,44 @@ class ReportsGate:
         self._bearer_of = bearer_of
         self._observe = observe
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
-        headers = _headers(scope)
-        bearer = self._bearer_of(headers.get(b"authorization", ""))
-        if bearer is None or not _is_plain(scope, headers) or SCOPE not in bearer.scopes:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, headers = time.perf_counter(), _headers(scope)
+        bearer = self._bearer(scope, headers)
+        if bearer is None:
             await self._django(scope, receive, send)
             return
         messages = await whole(receive, MAX_BODY)
         body = b"".join(message.get("body", b"") for message in messages)
         is_whole = not messages[-1].get("more_body", True)
-        seconds = _take(bearer, headers, body) if is_whole else None
-        if seconds is None:
+        reply = self._taken(bearer, headers, body, began) if is_whole else None
+        if reply is None:
             await self._django(scope, again_from(messages, receive), send)
-            return
-        self._observe("report", "POST", 202, time.perf_counter() - began)
-        await _accept(send, seconds)
+        else:
+            await send_reply(send, reply)
+
+    def at_once(self, scope: Scope, body: bytes) -> Reply | None:
+        """The answer to a whole request, if it is for here; None: call the application."""
+        began, headers = time.perf_counter(), _headers(scope)
+        bearer = self._bearer(scope, headers)
+        return None if bearer is None else self._taken(bearer, headers, body, began)
+
+    def _bearer(self, scope: Scope, headers: dict[bytes, str]) -> Bearer | None:
+        """Who sends this; None if Django has to look at it."""
+        if not _is_plain(scope, headers):
+            return None
+        bearer = self._bearer_of(headers.get(b"authorization", ""))
+        return bearer if bearer is not None and SCOPE in bearer.scopes else None
+
+    def _taken(
+        self, bearer: Bearer, headers: dict[bytes, str], body: bytes, began: float
+    ) -> Reply | None:
+        reply = _take(bearer, headers, body)
+        if reply is not None:
+            self._observe("report", "POST", reply[0], time.perf_counter() - began)
+        return reply
 
 
-def _headers(scope: MutableMapping[str, Any]) -> dict[bytes, str]:
+def _headers(scope: Scope) -> dict[bytes, str]:
     """By lower-case name; what is repeated is joined, as Django does, and so is not plain."""
     found: dict[bytes, str] = {}
     for name, value in scope["headers"]:
@@ -83,7 +104,7 @@ def _headers(scope: MutableMapping[str, Any]) -> dict[bytes, str]:
     return found
 
 
-def _is_plain(scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> bool:
+def _is_plain(scope: Scope, headers: dict[bytes, str]) -> bool:
     """Whether there is nothing special about the request that Django would have to look at."""
     return (
         scope["method"] == "POST"
@@ -99,8 +120,8 @@ def _is_among(host: str, allowed: tuple[str, ...]) -> bool:
     return validate_host(domain, allowed)
 
 
-def _take(bearer: Bearer, headers: dict[bytes, str], body: bytes) -> float | None:
-    """The seconds until the next report is to come; None if this one is not for here."""
+def _take(bearer: Bearer, headers: dict[bytes, str], body: bytes) -> Reply | None:
+    """What is said to a report that is taken, or for which there is no room; None: to others."""
     try:
         body = unpacked(body, headers.get(b"content-encoding", ""), limit=MAX_BODY)
         report = reports.read(body)
@@ -112,14 +133,25 @@ def _take(bearer: Bearer, headers: dict[bytes, str], body: bytes) -> float | Non
     service_id = ingest.current.services.get((bearer.environment_id, service))
     if service_id is None:
         return None
-    return ingest.current.accept(bearer.environment_id, service_id, report, len(body))
+    seconds = ingest.current.accept(bearer.environment_id, service_id, report, len(body))
+    return _full() if seconds is None else _accepted(seconds)
 
 
-async def _accept(send: Send, seconds: float) -> None:
+@lru_cache(maxsize=64)  # of the paces that are told
+def _accepted(seconds: float) -> Reply:
     body = msgspec.json.encode({"report_seconds": seconds})
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return (
+        202,
+        Headers({"Content-Type": "application/json", "Content-Length": f"{len(body)}"}),
+        body,
+    )
+
+
+@cache
+def _full() -> Reply:
+    """As the view says it, at a small part of its cost: it is said when there is much to do."""
+    refusal = problems.handler(Throttled(wait=ingest.RETRY_AFTER_SECONDS), {})
+    assert refusal is not None  # the handler knows it
+    body = msgspec.json.encode(refusal.data)
+    headers = {"Content-Type": problems.CONTENT_TYPE, "Content-Length": f"{len(body)}"}
+    return 429, Headers({**headers, "Retry-After": refusal.headers["Retry-After"]}), body

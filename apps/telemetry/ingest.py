@@ -1,7 +1,7 @@
 """Accepted reports wait in memory and are written down once a second, or at once if they matter."""
 
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ from django.db import DataError, IntegrityError
 
 from apps.core import clock, pace
 from apps.telemetry.counting import Ledger
-from apps.telemetry.reports import Report
+from apps.telemetry.reports import Breaker, Report
 from apps.telemetry.rows import Arrival
 
 log = structlog.get_logger(__name__)
@@ -30,28 +30,30 @@ MOST_ROWS = 500  # of one transaction
 COALESCE_SECONDS = 0.03  # acknowledgements that come together are written together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Word:
     """What an instance said last: by it an acknowledgement is told from routine."""
 
+    sequence: int
     policy: tuple[Any, ...]
-    breakers: dict[str, tuple[Any, ...]]
+    breakers: dict[str, Breaker]
 
     @classmethod
     def of(cls, report: Report) -> "Word":
         refused = tuple((entry.path, entry.revision, entry.code) for entry in report.refused)
         breakers = {
-            name: (calls.breaker.state, calls.breaker.generation, calls.breaker.mode)
+            name: calls.breaker
             for name, calls in report.dependencies.items()
             if calls.breaker is not None
         }
-        return cls((report.epoch, report.applied_revision, refused), breakers)
+        return cls(report.sequence, (report.epoch, report.applied_revision, refused), breakers)
 
     def adds_to(self, last: "Word | None") -> bool:
         """Whether it says anything that `last` did not."""
         if last is None or self.policy != last.policy:
             return True
-        return any(last.breakers.get(name) != said for name, said in self.breakers.items())
+        known = last.breakers.get
+        return not all(said.is_as(known(name)) for name, said in self.breakers.items())
 
 
 class Ingest:
@@ -96,14 +98,18 @@ class Ingest:
         """
         now, told = clock.now(), pace.current.pace
         silent_at = now + timedelta(seconds=told.silent_seconds)
-        arrival = Arrival(environment_id, service_id, report, size, now, silent_at)
         word = Word.of(report)
         with self._lock:
-            is_news = report.stopping or word.adds_to(self._words.get(report.instance))
+            last = self._words.get(report.instance)
+            is_news = report.stopping or word.adds_to(last)
             if self._bytes + size > (self.limit_bytes if is_news else self.full_bytes):
                 return None
+            is_routine = not is_news and last and word.breakers.keys() >= last.breakers.keys()
+            follows = last.sequence if last and is_routine else None
             self._remember(report.instance, word)
-            self._queue.append(arrival)
+            self._queue.append(
+                Arrival(environment_id, service_id, report, size, now, silent_at, follows)
+            )
             self._bytes += size
             self._is_urgent = self._is_urgent or is_news
             is_filling = self._bytes >= self.full_bytes * WRITTEN_AT
@@ -137,7 +143,7 @@ class Ingest:
     def _remember(self, instance: UUID, word: Word) -> None:
         last = self._words.pop(instance, None)
         breakers = word.breakers if last is None else last.breakers | word.breakers
-        self._words[instance] = Word(word.policy, breakers)
+        self._words[instance] = Word(word.sequence, word.policy, breakers)
         if len(self._words) > REMEMBERED:
             self._words.popitem(last=False)
 
@@ -145,17 +151,19 @@ class Ingest:
         """The oldest reports, one per instance: the second waits for the first to be counted."""
         taken: dict[UUID, Arrival] = {}
         later: list[Arrival] = []
-        windows: set[tuple[int, str]] = set()
+        windows: dict[int, set[str]] = defaultdict(set)
         rows = 0
         with self._lock:
-            while self._queue and rows + len(windows) < MOST_ROWS:
+            while self._queue and rows < MOST_ROWS:
                 arrival = self._queue.popleft()
                 if arrival.report.instance in taken:
                     later.append(arrival)
                     continue
                 taken[arrival.report.instance] = arrival
-                rows += 2 + len(arrival.report.events)
-                windows.update((arrival.service_id, name) for name in arrival.report.dependencies)
+                names = windows[arrival.service_id]
+                before = len(names)
+                names |= arrival.report.dependencies.keys()
+                rows += 2 + len(arrival.report.events) + len(names) - before
                 self._bytes -= arrival.size
             self._queue.extendleft(reversed(later))
         return list(taken.values())

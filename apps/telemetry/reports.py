@@ -1,7 +1,9 @@
 """The report as it travels: its members, what they may be, and how it is read."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -60,6 +62,15 @@ class Breaker(Struct, frozen=True):
     generation: Number = 0
     override: str | Override | None = None
 
+    def is_as(self, other: "Breaker | None") -> bool:
+        """Whether `other` says the same; `since` is counted anew for each report, and wobbles."""
+        return (
+            other is not None
+            and self.generation == other.generation
+            and self.state == other.state
+            and self.override == other.override
+        )
+
     @property
     def mode(self) -> str | None:
         """Mode of the override in force."""
@@ -84,16 +95,17 @@ class Calls(Struct, frozen=True):
     breaker: Breaker | None = None
     in_flight: Count = 0
 
-    def add_to(self, counts: rules.Counts) -> None:
-        numbers = counts.numbers
-        for name in _PLAIN:  # written out: it runs for every dependency of every report
-            if number := getattr(self, name):
-                numbers[name] = numbers.get(name, 0) + number
-        for group, names in _GROUPS.items():
-            if (part := getattr(self, group)) != _NOTHING[group]:
-                for name in names:
-                    counts.count(f"{group}_{name}", getattr(part, name))
-        counts.time(self.latency)
+    @staticmethod
+    def add_up(counts: rules.Counts, many: Sequence["Calls"]) -> None:
+        """Add what many reports say of one dependency."""
+        for name, numbers in zip(_PLAIN, zip(*map(_plain_of, many), strict=True), strict=True):
+            counts.count(name, sum(numbers))
+        for calls in many:
+            for group, part in zip(_GROUPS, _groups_of(calls), strict=True):
+                if part != _NOTHING[group]:
+                    for name in _GROUPS[group]:
+                        counts.count(f"{group}_{name}", getattr(part, name))
+            counts.time(calls.latency)
 
 
 _PLAIN = ("calls", "successes", "failures", "timeouts", "slow", "cancelled", "retries")
@@ -104,6 +116,8 @@ _NOTHING: dict[str, Struct] = {
 }
 _INDEXES = frozenset(map(str, range(histogram.SIZE)))  # as everybody writes them
 _GROUPS = {group: part.__struct_fields__ for group, part in _NOTHING.items()}
+_plain_of = attrgetter(*_PLAIN)
+_groups_of = attrgetter(*_GROUPS)
 
 
 class OwnRequests(Struct, frozen=True):
@@ -114,11 +128,14 @@ class OwnRequests(Struct, frozen=True):
     server_errors: Count = msgspec.field(name="5xx", default=0)
     latency: Latency = {}
 
-    def add_to(self, counts: rules.Counts) -> None:
-        counts.count("calls", self.count)
-        counts.count("client_errors", self.client_errors)
-        counts.count("server_errors", self.server_errors)
-        counts.time(self.latency)
+    @staticmethod
+    def add_up(counts: rules.Counts, many: Sequence["OwnRequests"]) -> None:
+        """Add what many reports say."""
+        for requests in many:
+            counts.count("calls", requests.count)
+            counts.count("client_errors", requests.client_errors)
+            counts.count("server_errors", requests.server_errors)
+            counts.time(requests.latency)
 
 
 class Resources(Struct, frozen=True, omit_defaults=True):

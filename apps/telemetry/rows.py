@@ -16,7 +16,6 @@ from apps.telemetry.reports import MOST_REFUSED, Breaker, Event, Refused, Report
 
 NO_PAST = timedelta(days=3650)  # a process or a breaker's state may be this old
 MOVED = "breaker.state_changed"
-SELDOM_NEW = ("epoch", "applied_revision", "applied_at", "refused", "breakers")
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,14 @@ class Arrival:
     size: int  # bytes
     received_at: datetime
     silent_at: datetime  # when its instance is silent unless it reports again
+    # The sequence of the report before it, where that said the same of policy and breakers, of all
+    # that this one speaks of and of nothing else.
+    follows: int | None = None
+
+    @property
+    def is_routine(self) -> bool:
+        """Whether it may be that only counts, load and time are new in it."""
+        return self.follows is not None and not self.report.events
 
 
 class Before(NamedTuple):
@@ -74,17 +81,35 @@ def instance_of(arrival: Arrival) -> Instance:
     )
 
 
-def heard_of(claimed: Claimed) -> Row:
+def heard_of(arrival: Arrival) -> Row:
     """What changes of the instance as it is known."""
-    report = claimed.report
+    report = arrival.report
     return {
         "id": report.instance,
         "name": report.name[:120],
         "sdk": report.sdk[:60],
-        "heard_at": claimed.arrival.received_at,
-        "silent_at": claimed.arrival.silent_at,
+        "heard_at": arrival.received_at,
+        "silent_at": arrival.silent_at,
         "stopping": report.stopping,
     }
+
+
+def load_of(arrival: Arrival, known: frozenset[str]) -> Row:
+    """What is new of an instance's state in a report that is routine."""
+    report = arrival.report
+    row = {
+        "instance_id": report.instance,
+        "sequence": report.sequence,
+        "in_flight": in_flight_of(report, known),
+        "reported_at": arrival.received_at,
+    }
+    if report.resources is not None:
+        row["resources"] = msgspec.to_builtins(report.resources)
+    return row
+
+
+def in_flight_of(report: Report, known: frozenset[str]) -> dict[str, int]:
+    return {name: calls.in_flight for name, calls in report.dependencies.items() if name in known}
 
 
 def state_of(claimed: Claimed, known: frozenset[str]) -> Row:
@@ -107,16 +132,10 @@ def state_of(claimed: Claimed, known: frozenset[str]) -> Row:
         "applied_at": _applied_at(claimed),
         "refused": [_refused(entry) for entry in report.refused[:MOST_REFUSED]],
         "breakers": before.breakers | breakers,
-        "in_flight": before.in_flight | {name: calls.in_flight for name, calls in reported.items()},
+        "in_flight": before.in_flight | in_flight_of(report, known),
         "resources": resources,
         "reported_at": now,
     }
-
-
-def is_as_before(claimed: Claimed, row: Row) -> bool:
-    """Whether nothing but its count, its load and the time is new in a row of `state_of`."""
-    before = claimed.before
-    return all(row[name] == getattr(before, name) for name in SELDOM_NEW)
 
 
 def _applied_at(claimed: Claimed) -> datetime | None:

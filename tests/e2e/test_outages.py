@@ -152,20 +152,30 @@ class TestKilled:
 
 
 class TestWithoutPostgreSQL:
-    @pytest.mark.parametrize("fault", ["pause", "kill"])
+    @pytest.mark.parametrize(
+        ("fault", "is_redis_away"), [("pause", False), ("kill", False), ("kill", True)]
+    )
     def test_policies_go_on_changes_are_refused_and_it_heals_alone(
-        self, cluster: Cluster, operator: str, clients: list[Client], fault: str
+        self,
+        cluster: Cluster,
+        operator: str,
+        clients: list[Client],
+        fault: str,
+        is_redis_away: bool,
     ) -> None:
         first, second = cluster.webs
+        key = f"in-{fault}-with-redis" if is_redis_away else f"in-{fault}"
         pids = [process.pid for process in cluster.processes.values()]
         with ExitStack() as stack:
-            switch = Switch(first.url, operator, key=f"in-{fault}", service=SERVICE)
+            switch = Switch(first.url, operator, key=key, service=SERVICE)
             stack.enter_context(switch).engage()
-            eventually(lambda: all_obey(clients, f"in-{fault}"), within=2, what="both obey")
+            eventually(lambda: all_obey(clients, key), within=2, what="both obey")
             stream = stack.enter_context(Listener(second.url, operator, SERVICE))
             stream.event("hello")
             stream.event("document")
             getattr(cluster.postgresql, fault)()
+            if is_redis_away:
+                cluster.redis.kill()
             try:
                 refused, took = timed(switch.attempt_end)
                 assert_unavailable(refused)
@@ -178,10 +188,12 @@ class TestWithoutPostgreSQL:
                     within=10,
                     what="answers say how old they are",
                 )
-                assert all_obey(clients, f"in-{fault}")
+                assert all_obey(clients, key)
                 assert get(first, "/api/v1/health/live").status_code == 200
             finally:
                 restore(cluster, fault)
+                if is_redis_away:
+                    cluster.redis.start()
 
             eventually(
                 lambda: all(stale(web, operator) == 0 for web in cluster.webs),
@@ -190,10 +202,10 @@ class TestWithoutPostgreSQL:
             )
             switch.end()
             assert stream.event("changed")["changed"]["flags"] == {}
-            eventually(lambda: none_obeys(clients, f"in-{fault}"), within=10, what="both are free")
+            eventually(lambda: none_obeys(clients, key), within=10, what="both are free")
         assert [process.pid for process in cluster.processes.values()] == pids
         assert all(process.is_running for process in cluster.processes.values())
-        assert len(audited(first, operator, "flag.ended", f"in-{fault}")) == 1
+        assert len(audited(first, operator, "flag.ended", key)) == 1
 
     def test_a_web_process_that_starts_meanwhile_serves_what_was_last_published(
         self, cluster: Cluster, operator: str, clients: list[Client]

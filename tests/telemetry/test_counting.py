@@ -180,6 +180,42 @@ class TestStates:
 
         assert InstanceState.objects.get().breakers["payments-api"]["state"] == "closed"
 
+    def test_what_another_process_wrote_meanwhile_is_not_taken_for_ones_own(
+        self, service: Service
+    ) -> None:
+        here = ingested(service, report(1, applied_revision=8))
+        ingested(service, report(2, applied_revision=9))
+        accept(here, service, report(3, applied_revision=8))  # routine, for all this one knows
+        here.flush()
+
+        assert InstanceState.objects.get().applied_revision == 8
+
+    def test_routine_keeps_what_it_does_not_mention(self, service: Service) -> None:
+        both = {"payments-api": make.calls(in_flight=2), "postgres": make.calls(in_flight=1)}
+        ingest = ingested(service, report(1, dependencies=both, resources={"cpu": 0.5}))
+        for sequence in (2, 3):
+            one = {"payments-api": make.calls(in_flight=4)}
+            accept(ingest, service, report(sequence, dependencies=one))
+            ingest.flush()
+
+        state = InstanceState.objects.get()
+        assert (state.sequence, state.resources) == (3, {"cpu": 0.5})
+        assert state.in_flight == {"payments-api": 4, "postgres": 1}
+        assert list(state.breakers) == ["payments-api", "postgres"]
+
+    def test_breaker_that_did_not_move_keeps_its_instant(self, service: Service) -> None:
+        def calls(milliseconds: int) -> dict[str, Any]:
+            since = NOON + timedelta(milliseconds=milliseconds)
+            breaker = {"state": "open", "since": since.isoformat(), "generation": 3}
+            return {"payments-api": make.calls(breaker=breaker)}
+
+        with clock.use(lambda: NOON):
+            ingest = ingested(service, report(1, dependencies=calls(0)))
+            accept(ingest, service, report(2, dependencies=calls(1)))
+            ingest.flush()
+
+        assert InstanceState.objects.get().breakers["payments-api"]["since"] == NOON.isoformat()
+
     def test_goodbye_is_noted(self, service: Service) -> None:
         ingested(service, report(1), report(2, stopping=True))
 

@@ -139,10 +139,14 @@ async def test_what_must_be_refused_is_refused_by_the_view(
     assert (len(own_ingest), django.bodies) == (0, [body])
 
 
-async def test_full_queue_is_the_views_answer_too(django: Django, own_ingest: Ingest) -> None:
+async def test_full_queue_is_refused_without_the_view(django: Django, own_ingest: Ingest) -> None:
+    counted.clear()
     own_ingest.limit_bytes = 0
 
-    assert await post(django, encoded(), Bearer()) == 299
+    assert await post(django, encoded(), Bearer()) == 429
+
+    assert [told[:3] for told in counted] == [("report", "POST", 429)]
+    assert (len(own_ingest), django.bodies) == (0, [])
 
 
 @pytest.mark.parametrize(

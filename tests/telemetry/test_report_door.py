@@ -8,8 +8,10 @@ import pytest
 from django.test.client import Client
 
 from apps.audit.models import Entry
+from apps.delivery.snapshot import Key
 from apps.fleet.models import Service
 from apps.telemetry import ingest
+from apps.telemetry.gate import ReportsGate
 from apps.telemetry.ingest import Ingest
 from tests import make
 
@@ -208,6 +210,25 @@ class TestFull:
         assert answer.status_code == 429
         assert answer["Retry-After"] == "5"
 
+    def test_gate_refuses_in_the_same_words(self, token: str) -> None:
+        body = make.report(instance=INSTANCE, sequence=2)
+        service = Service.objects.get(slug="checkout")
+        scopes = frozenset({"reports:write"})
+        bearer = Key(0, "", "", service.environment_id, service.slug, scopes, None)
+        gate = ReportsGate(_unasked, lambda authorization: bearer, lambda *told: None)
+        headers = {"host": "localhost", "content-type": "application/json", "authorization": "x"}
+        scope: dict[str, Any] = {"method": "POST", "path": "/api/v1/reports"}
+        scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+        by_gate = gate.at_once(scope, json.dumps(body).encode())
+        by_view = post(token, body)
+
+        assert by_gate is not None
+        status, said, content = by_gate
+        assert (status, json.loads(content)) == (by_view.status_code, by_view.json())
+        for name in ("Content-Type", "Retry-After"):
+            assert said[name] == by_view.headers[name]
+
     @pytest.mark.parametrize(
         "news",
         [
@@ -229,3 +250,7 @@ class TestFull:
         ingest.current = Ingest(full_bytes=0, limit_bytes=10)
 
         assert post(token, make.report()).status_code == 429
+
+
+async def _unasked(*_arguments: Any) -> None:
+    raise AssertionError("the gate says it by itself")

@@ -77,6 +77,7 @@ class Command(BaseCommand):
             "controlplane.asgi:application",
             host=options["host"],
             port=options["port"],
+            http="controlplane.express:ExpressProtocol",
             log_config=None,
             access_log=False,
             server_header=False,
