@@ -19,6 +19,8 @@ urlpatterns = [
     route("overrides/<int:override_id>/end", overrides.OverrideEndView.as_view()),
     route("presets", presets.PresetsView.as_view()),
     route("presets/<str:name>/apply", presets.PresetApplyView.as_view()),
+    route("presets/<str:name>/plan", presets.PresetPlanView.as_view()),
     route("revisions/<int:number>/rollback", effective.RollbackView.as_view()),
+    route("revisions/<int:number>/rollback/plan", effective.RollbackPlanView.as_view()),
     route("schema/policy.json", effective.PolicySchemaView.as_view()),
 ]

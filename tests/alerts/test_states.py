@@ -202,7 +202,14 @@ def test_people_are_told_of_beginnings_and_ends(
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(0.053, "share", "5.3 %"), (1.25, "s", "1.25 s"), (12, "calls", "12 calls"), (None, "s", "–")],
+    [
+        (0.053, "share", "5.3 %"),
+        (1.25, "s", "1.25 s"),
+        (820.4, "s", "13 min 40 s"),
+        (7_260, "s", "2 h 1 min"),
+        (12, "calls", "12 calls"),
+        (None, "s", "–"),
+    ],
 )
 def test_values_are_shown_with_their_unit(value: float | None, unit: str, text: str) -> None:
     assert shown(value, unit) == text

@@ -248,6 +248,36 @@ class TestWarnings:
         assert codes(plan) == ["retries_multiply"]
 
 
+class TestOtherDryRuns:
+    """Of what sets many settings at once."""
+
+    def test_preset_that_contradicts_what_is_set(self) -> None:
+        place = make.environment()
+        bank = make.dependency(place, "bank")
+        make.config("timeout", make.scope(dependency=bank), total_seconds=100.0)
+        api, before = make.client(place), everything()
+
+        answer = api.post("/api/v1/presets/alpaca/plan", {"dependency": "bank"})
+
+        assert (answer.status_code, answer.json()["is_allowed"]) == (200, True)
+        (finding,) = answer.json()["findings"]
+        assert (finding["code"], finding["is_new"]) == ("attempts_over_deadline", True)
+        assert everything() == before
+
+    def test_rollback_to_what_was_dangerous(self) -> None:
+        place = make.environment()
+        row = make.config("timeout", make.scope(dependency=make.dependency(place)), total_seconds=9)
+        sound, actor = {"attempt_seconds": 1.0}, make.actor(place)
+        services.set_config("timeout", scope=row.holds_in, values=sound, actor=actor)
+        api, before = make.client(place), everything()
+
+        answer = api.post("/api/v1/revisions/1/rollback/plan")
+
+        assert answer.status_code == 200
+        assert (codes(answer), everything()) == (["attempts_over_deadline"], before)
+        assert api.post("/api/v1/revisions/99/rollback/plan").status_code == 404
+
+
 class TestRollback:
     def back_to_one(self, place: Environment) -> Any:
         return make.client(place).post("/api/v1/revisions/1/rollback", {"reason": "worse"})

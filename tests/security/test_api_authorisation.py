@@ -226,7 +226,11 @@ class TestAnotherEnvironment:
 
     def addressed(self) -> list[Route]:
         """Routes that lead to a row; a document is made for any name, of the token's own."""
-        kept = {"policies/<str:service>", "presets/<str:name>/apply"}
+        kept = {
+            "policies/<str:service>",
+            "presets/<str:name>/apply",
+            "presets/<str:name>/plan",
+        }
         return [route for route in ROUTES if route.parameters and route.pattern not in kept]
 
     @pytest.mark.parametrize("kind", ["token", "session"])
@@ -450,7 +454,9 @@ class TestServicesOwnTokens:
                     {"dependency": "database", "mode": "force_open", "reason": "x"},
                 ),
                 ("POST", "presets/alpaca/apply", {"dependency": "database"}),
+                ("POST", "presets/alpaca/plan", {"dependency": "database"}),
                 ("POST", "revisions/1/rollback", {"reason": "x"}),
+                ("POST", "revisions/1/rollback/plan", None),
                 ("POST", "services", {"slug": "another"}),
                 ("POST", "dependencies", {"slug": "another"}),
                 ("PATCH", f"dependencies/{database.pk}", {"description": "mallory"}),

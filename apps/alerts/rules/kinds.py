@@ -80,5 +80,12 @@ def shown(value: float | None, unit: str) -> str:
     if unit == "share":
         return f"{100 * value:.3g} %"
     if unit == "s":
-        return f"{value:.3g} s"
+        return f"{value:.3g} s" if value < 120 else _long(round(value))
     return f"{value:g} {unit.removesuffix('s') if value == 1 else unit}"
+
+
+def _long(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (rest if not hours else 0, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)

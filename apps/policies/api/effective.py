@@ -18,7 +18,7 @@ from apps.core.leases import LONGEST_REASON
 from apps.core.permissions import actor_of, requires
 from apps.fleet.models import SLUG, Service
 from apps.policies import selectors, services
-from apps.policies.api.findings import MOST_FINDINGS, FindingOut, told
+from apps.policies.api.findings import MOST_FINDINGS, DryRunOut, FindingOut, planned, told
 from apps.policies.models import Override
 from apps.publication.models import Revision
 from holdfast.spec import json_schema
@@ -114,6 +114,17 @@ class RollbackView(APIView):
         revision = services.rollback(number, reason=body["reason"], actor=actor_of(request))
         location = f"/api/v1/revisions/{revision.number}"
         return respond(RestoredOut(revision), status=201, location=location)
+
+
+class RollbackPlanView(APIView):
+    """POST /api/v1/revisions/{number}/rollback/plan → 200 what would be dangerous; 403, 404."""
+
+    permission_classes = [requires("config:write")]
+
+    @extend_schema(request=None, responses={200: DryRunOut})
+    def post(self, request: Request, number: int) -> Response:
+        """What would be dangerous about the settings as they were then; nothing is written."""
+        return planned(services.plan_rollback(number, actor=actor_of(request)))
 
 
 class PolicySchemaView(APIView):

@@ -5,6 +5,7 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.response import Response
 
 from apps.policies.rules import Calls, Finding
 from apps.policies.wording import CODES, words_of
@@ -22,6 +23,13 @@ def each_as(shape: type[serializers.Serializer[Any]], rows: Iterable[Any]) -> li
 def told(findings: Sequence[Finding]) -> list[Any]:
     """The first of the findings, as an answer carries them."""
     return each_as(FindingOut, findings[:MOST_FINDINGS])
+
+
+def planned(findings: Sequence[Finding]) -> Response:
+    """The answer to a dry run that says what would be dangerous."""
+    is_allowed = all(each.severity != "refusal" for each in findings)
+    shown = each_as(PlannedFindingOut, findings[:MOST_FINDINGS])
+    return Response({"is_allowed": is_allowed, "findings": shown})
 
 
 class CallsOut(serializers.Serializer[Calls]):
@@ -64,3 +72,16 @@ class FindingOut(serializers.Serializer[Finding]):
 
     def get_more(self, finding: Finding) -> int:
         return max(0, len(finding.calls) - MOST_CALLS)
+
+
+class PlannedFindingOut(FindingOut):
+    is_new = serializers.BooleanField(
+        help_text="Whether it is not dangerous already, for some of these calls."
+    )
+
+
+class DryRunOut(serializers.Serializer[Any]):
+    """What would be dangerous about a change; nothing of it has been done."""
+
+    is_allowed = serializers.BooleanField(help_text="Whether the change would be published.")
+    findings = PlannedFindingOut(many=True, help_text=f"Refusals first; at most {MOST_FINDINGS}.")

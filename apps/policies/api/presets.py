@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from apps.core.api import respond, valid
 from apps.core.permissions import actor_of, requires
 from apps.policies import rules, selectors, services
-from apps.policies.api.findings import MOST_FINDINGS, FindingOut, told
+from apps.policies.api.findings import MOST_FINDINGS, DryRunOut, FindingOut, planned, told
 from apps.policies.api.shapes import REASON, ScopeIn, scope_of
 from apps.policies.models import CONFIGS
 from holdfast.spec import CHECK_KINDS, PRESETS, Preset
@@ -49,6 +49,10 @@ class ApplyIn(ScopeIn):
         allow_blank=True,
         help_text="Where the check that comes with it asks; empty: not enabled yet.",
     )
+
+
+class PresetPlanIn(ScopeIn):
+    dependency = serializers.CharField(max_length=80, help_text="Slug.")
 
 
 class AppliedConfigOut(serializers.Serializer[Any]):
@@ -106,3 +110,15 @@ class PresetApplyView(APIView):
             actor=actor,
         )
         return respond(AppliedOut(applied))
+
+
+class PresetPlanView(APIView):
+    """POST /api/v1/presets/{name}/plan → 200 what would be dangerous; 400, 403, 404."""
+
+    permission_classes = [requires("config:write")]
+
+    @extend_schema(request=PresetPlanIn, responses={200: DryRunOut})
+    def post(self, request: Request, name: str) -> Response:
+        """What would be dangerous about a preset's settings there; nothing is written."""
+        body, actor = valid(PresetPlanIn, request.data), actor_of(request)
+        return planned(services.plan_preset(name, scope=scope_of(body, actor), actor=actor))

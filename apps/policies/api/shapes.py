@@ -18,6 +18,7 @@ from apps.policies.api.findings import (
     MOST_FINDINGS,
     CallsOut,
     FindingOut,
+    PlannedFindingOut,
     each_as,
     told,
 )
@@ -155,12 +156,6 @@ class PlannedChangeOut(serializers.Serializer[PlannedChange]):
 
     def get_more(self, change: PlannedChange) -> int:
         return max(0, len(change.calls) - MOST_CALLS)
-
-
-class PlannedFindingOut(FindingOut):
-    is_new = serializers.BooleanField(
-        help_text="Whether it is not dangerous already, for some of these calls."
-    )
 
 
 class PlanOut(serializers.Serializer[Plan]):
