@@ -115,7 +115,9 @@ def engage_read_only(page: Page, holdfast: Holdfast) -> None:
     page.goto(f"{holdfast.url}/admin/degradation/flag/")
     page.get_by_role("link", name="Engage read-only").click()
     expect(page.get_by_text("1 service, 3 instances")).to_be_visible()
+    page.evaluate("document.getElementById('facts').replaceChildren()")
     page.get_by_label("Environment").select_option(label="production")
+    expect(page.get_by_text("1 service, 3 instances")).to_be_visible()  # said anew for that choice
     page.get_by_label("Reason").fill("primary failing over")
     page.get_by_role("button", name="Engage read-only now").click()
     expect(page.get_by_text("Read-only mode is engaged")).to_be_visible()
