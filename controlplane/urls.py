@@ -6,6 +6,7 @@ from django.views.i18n import JavaScriptCatalog
 from drf_spectacular.views import SpectacularSwaggerView
 
 from apps.accounts.logins import OwnPassword
+from apps.console.views import history_page
 from apps.core import outages, problems
 from apps.core.routes import route
 from apps.metrics.api import MetricsView
@@ -38,6 +39,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include(API)),
     # In place of Django's, which audits nothing.
     path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view())),
+    path("admin/history/", admin.site.admin_view(history_page), name="history"),
     path("admin/", admin.site.urls),
     route("metrics", MetricsView.as_view(schema=None)),  # where Prometheus looks by itself
     # The words of our scripts, in the reader's language; apart from Django's own, which are many.

@@ -99,6 +99,7 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
         "items": [
             _item(_("Dashboard"), "dashboard", reverse("admin:index")),
             _item(_("Wall"), "grid_view", reverse("wall")),
+            _item(_("History"), "monitoring", reverse("history")),
         ],
     }
     listed = [

@@ -1,9 +1,13 @@
-"""The front door."""
+"""The front door, and the console's pages that are of no table."""
 
-from django.http import HttpRequest, HttpResponseRedirect
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+
+from apps.console import history
 
 
 @require_safe
@@ -12,3 +16,11 @@ def home(request: HttpRequest) -> HttpResponseRedirect:
     """GET / → 302 to the dashboard; whoever is not logged in does that first."""
     name = "admin:index" if request.user.is_authenticated else "admin:login"
     return HttpResponseRedirect(reverse(name))
+
+
+@require_safe
+@never_cache
+def history_page(request: HttpRequest) -> HttpResponse:
+    """GET /admin/history/?environment=&service=&dependency=&span= → 200; 302 to log in, 404."""
+    context = admin.site.each_context(request) | history.context(request)
+    return TemplateResponse(request, "console/history.html", context)

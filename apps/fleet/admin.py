@@ -121,6 +121,7 @@ class EnvironmentAdmin(GuardedModelAdmin):
 
 @admin.register(Service)
 class ServiceAdmin(GuardedModelAdmin):
+    change_form_template = "fleet/object.html"
     list_display = ("slug", "environment", "owner", "description")
     list_filter = ("environment",)
     list_select_related = ("environment",)
@@ -153,6 +154,7 @@ class ServiceAdmin(GuardedModelAdmin):
 
 @admin.register(Dependency)
 class DependencyAdmin(GuardedModelAdmin):
+    change_form_template = "fleet/object.html"
     list_display = ("slug", "environment", "description")
     list_filter = ("environment",)
     list_select_related = ("environment",)

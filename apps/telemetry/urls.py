@@ -6,6 +6,6 @@ urlpatterns = [
     route("reports", ReportsView.as_view(), name="reports"),
     route("convergence", ConvergenceView.as_view(), name="convergence"),
     route("convergence/environment", ConvergedView.as_view(), name="converged"),
-    route("history", HistoryView.as_view(), name="history"),
+    route("history", HistoryView.as_view(), name="history-api"),
     route("events", EventsView.as_view(), name="events"),
 ]

@@ -15,6 +15,7 @@ from tests.e2e.processes import eventually
 
 __all__ = ["calm_demo"]
 BROKEN, HANDLER, FLAG = "green-api", "send-message", "messages-later"
+HISTORY = f"/admin/history/?environment=demo&dependency={BROKEN}&span=15m"
 # Holdfast looks at a check every five seconds, instances report as often; the rest is patience
 # with a busy machine.
 PATIENCE = 60.0
@@ -65,6 +66,7 @@ def test_a_broken_dependency_is_seen_acted_on_and_made_up_for(
     steps.reach("calls answered by the queue", lambda: "degraded" in reasons(demo))
 
     assert serious_faults(page, demo) == []
+    assert_drawn(page, demo)
 
     demo.say("mend", BROKEN)
     steps = Steps(record_property)
@@ -96,6 +98,7 @@ def serious_faults(page: Page, demo: Demo) -> list[tuple[str, str, str]]:
         "/admin/deadletters/group/",
         f"/admin/alerts/alert/{alert['id']}/change/",
         f"/admin/health/check/{check['id']}/change/",
+        HISTORY,
         "/wall/?environment=demo",
     ]
     found = []
@@ -107,6 +110,17 @@ def serious_faults(page: Page, demo: Demo) -> list[tuple[str, str, str]]:
                 if violation["impact"] in {"serious", "critical"}:
                     found.append((path, violation["id"], violation["nodes"][0]["html"]))
     return found
+
+
+def assert_drawn(page: Page, demo: Demo) -> None:
+    """The dependency's page draws what its calls came to, and that its breaker is open."""
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(f"{demo.console.base_url}{HISTORY}")
+
+    expect(page.locator("hf-went .u-over")).to_have_count(5, timeout=10_000)  # four, and lanes
+    expect(page.locator("[data-of=lanes] tbody tr").first).to_contain_text(f"→ {BROKEN}open")
+    assert wrong == []
 
 
 def arm(demo: Demo) -> None:
