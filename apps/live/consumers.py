@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from urllib.parse import parse_qs
 
 import structlog
@@ -13,15 +14,16 @@ from apps.live.selectors import Grant
 
 log = structlog.get_logger(__name__)
 
-UNASKED = 1008  # close code: the wall is looked at, and not spoken to
+SHOWN = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)  # the number of a frame, as JSON writes it
+UNASKED = 1008  # close code: said something else
 NO_LEAVE = 4403  # close code: this session or token may not look any more; do not come back
 
 
 class Wall(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no types
-    """Send every frame of one environment's wall, already serialised, to one viewer.
+    """Send the frames of one environment's wall, already serialised, to one viewer.
 
-    A frame on connect, then each newer one. A viewer that falls behind skips to the newest;
-    nothing queues.
+    A whole frame on connect, then what changes, as fast as the viewer shows it: for each frame it
+    answers with the number of that frame, and nothing else may be said to this socket.
     """
 
     feed: frames.Feed | None = None
@@ -49,11 +51,13 @@ class Wall(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no t
         log.info("wall.closed", code=code, **self.viewer.grant.as_logged)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        await self.close(UNASKED)
+        shown = SHOWN.fullmatch(text_data or "")
+        if self.feed is None or shown is None or not self.viewer.has_shown(int(shown[0])):
+            await self.close(UNASKED)
 
     async def _send_frames(self) -> None:
-        while (frame := await self.viewer.next()) is not None:
-            await self.send(text_data=frame.text)  # waits while the viewer's line is full
+        while (text := await self.viewer.next()) is not None:
+            await self.send(text_data=text)  # waits while the viewer's line is full
         await self.close(NO_LEAVE)
 
     @database_sync_to_async  # type: ignore[untyped-decorator]  # channels ships no types

@@ -1,18 +1,23 @@
 """One frame a second per environment, made once for everybody who looks.
 
-A frame is computed and serialised on a thread of this module, with a database connection of its
-own, while at least one viewer looks: at once when something is published or a breaker moves (not
-more often than every `COALESCE_SECONDS`), else every `INTERVAL_SECONDS`. Viewers take the newest
-frame when they are ready for one; what a slow viewer missed is gone, so nothing queues.
+A frame is computed on a thread of this module, with a database connection of its own, while at
+least one viewer looks: at once when something is published or a breaker moves (not more often than
+every `COALESCE_SECONDS`, nor for more than a third of the time), else every `INTERVAL_SECONDS`.
+
+A viewer's first frame is whole. Later ones are what changed since the one it was sent before,
+serialised once for all who were sent that. A viewer says which frame it has shown; with
+`MOST_UNSHOWN` on their way it gets no other, and the newest as soon as it has caught up: what it
+missed is gone, so nothing queues, however slow its line.
 """
 
 import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,14 +26,19 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from apps.accounts.services import remember_uses
 from apps.core import bus, clock
-from apps.live import rules, selectors
+from apps.live import rules, selectors, watch
+from apps.live.rules.deltas import difference
 from apps.live.selectors import Grant
-from apps.live.trends import Trends
+from apps.live.watch import Watch
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 1.0
 COALESCE_SECONDS = 0.1  # between two frames, whatever happens
+REST = 2  # times as long as a frame took to make until the next one is begun
+MOST_UNSHOWN = 2  # frames on their way to one viewer
+KEPT = 10  # frames of which it is known what changed since
+WHOLE = 0  # the base of a frame that builds on none; sequences begin with 1
 PATIENCE_SECONDS = 2.0  # with a database that hangs, before the last frame is repeated
 TOPICS = ("published", "telemetry", "fleet", "tokens", "epoch", "deadletters", "health", "alerts")
 
@@ -41,12 +51,32 @@ class Frame:
 
     sequence: int
     content: dict[str, Any]
-    text: str
     made_at: float  # monotonic seconds
+    earlier: Mapping[int, dict[str, Any]] = field(default_factory=dict)  # by their sequence
+    _texts: dict[int, str] = field(default_factory=dict)
 
     @property
     def age(self) -> float:
         return time.monotonic() - self.made_at
+
+    @property
+    def text(self) -> str:
+        """The whole frame."""
+        return self._serialised(WHOLE, self.content)
+
+    def since(self, base: int) -> str:
+        """What changed since the frame `base`; the whole one where that is too long ago."""
+        if base not in self.earlier:
+            return self.text
+        if base in self._texts:
+            return self._texts[base]
+        change = difference(self.earlier[base], self.content)
+        return self._serialised(base, {"type": "delta", "base": base, "change": change})
+
+    def _serialised(self, base: int, message: dict[str, Any]) -> str:
+        if base not in self._texts:
+            self._texts[base] = msgspec.json.encode(message).decode()
+        return self._texts[base]
 
 
 @dataclass(frozen=True)
@@ -61,13 +91,15 @@ UNREADABLE = Round(None, None)
 
 
 class Viewer:
-    """One place at the wall: tells when there is a newer frame than the last one taken."""
+    """One place at the wall: what it was sent, what of that it has shown, what waits for it."""
 
     def __init__(self, grant: Grant) -> None:
         self.grant = grant
         self._news = asyncio.Event()
         self._frame: Frame | None = None
         self._is_out = False
+        self._sent: deque[int] = deque()  # sequences that it has not shown yet
+        self._base = WHOLE  # the last one sent
 
     def offer(self, frame: Frame) -> None:
         """Replace whatever was not taken yet."""
@@ -79,11 +111,30 @@ class Viewer:
         self._is_out = True
         self._news.set()
 
-    async def next(self) -> Frame | None:
-        """The newest frame, as soon as there is one not taken before; None: no leave any more."""
-        await self._news.wait()
-        self._news.clear()
-        return None if self._is_out else self._frame
+    def has_shown(self, sequence: int) -> bool:
+        """Note that it shows a frame; False if that was not on its way."""
+        if sequence not in self._sent:
+            return False
+        while self._sent and self._sent[0] <= sequence:
+            self._sent.popleft()
+        self._news.set()
+        return True
+
+    async def next(self) -> str | None:
+        """The newest frame as this viewer needs it, when it is ready for one it has not taken.
+
+        None: no leave any more.
+        """
+        while not self._is_out and (self._frame is None or len(self._sent) >= MOST_UNSHOWN):
+            self._news.clear()
+            await self._news.wait()
+        frame, self._frame = self._frame, None
+        if self._is_out or frame is None:
+            return None
+        text = frame.since(self._base)
+        self._base = frame.sequence
+        self._sent.append(frame.sequence)
+        return text
 
 
 class Feed:
@@ -92,10 +143,10 @@ class Feed:
     def __init__(self, environment_id: int) -> None:
         self.environment_id = environment_id
         self.computed = 0  # frames made so far, for whoever measures
-        self._trends = Trends(environment_id)
+        self._watch = watch.of(environment_id)
         self._viewers: set[Viewer] = set()
         self._newest: Frame | None = None
-        self._sequence = 0
+        self._kept: dict[int, dict[str, Any]] = {}  # contents of the last frames, by sequence
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -135,18 +186,19 @@ class Feed:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
+            began = time.monotonic()
             await self._compute()
-            await asyncio.sleep(COALESCE_SECONDS)
+            rest = max(COALESCE_SECONDS, REST * (time.monotonic() - began))
+            await asyncio.sleep(min(rest, INTERVAL_SECONDS))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), INTERVAL_SECONDS - COALESCE_SECONDS)
+                left = began + INTERVAL_SECONDS - time.monotonic()
+                await asyncio.wait_for(self._wake.wait(), max(0.0, left))
 
     async def _compute(self) -> None:
         """Make and show one frame; while the database hangs, repeat the last one."""
         self.computed += 1
         grants = {viewer.grant for viewer in self._viewers}
-        looking = self._loop.run_in_executor(
-            _threads, look, self.environment_id, grants, self._trends
-        )
+        looking = self._loop.run_in_executor(_threads, look, self._watch, grants)
         while not (await asyncio.wait({looking}, timeout=PATIENCE_SECONDS))[0]:
             self._show(UNREADABLE)
         self._show(looking.result())
@@ -158,8 +210,12 @@ class Feed:
         content = found.picture or (self._newest.content if self._newest else None)
         if content is None:
             return  # the database has not been reached since the first viewer came
-        self._sequence += 1
-        self._newest = serialise(content, self._sequence, is_stale=found.picture is None)
+        sequence = self._newest.sequence + 1 if self._newest else 1
+        self._newest = frame_of(
+            content, sequence, is_stale=found.picture is None, earlier=dict(self._kept)
+        )
+        self._kept[sequence] = self._newest.content
+        self._kept.pop(sequence - KEPT, None)
         for viewer in self._viewers:
             viewer.offer(self._newest)
 
@@ -168,23 +224,31 @@ class Feed:
         return self._newest
 
 
-def look(environment_id: int, grants: Iterable[Grant], trends: Trends) -> Round:
+def look(watch: Watch, grants: Iterable[Grant]) -> Round:
     """Read the database once for all viewers. Never raises: without a frame the wall freezes."""
     try:
         granted = selectors.still_granted(grants)
         remember_uses({grant.token_id for grant in granted if grant.token_id is not None})
-        return Round(selectors.picture(environment_id, trends), granted)
+        picture = selectors.picture(watch.environment_id, watch)
+        watch.keep(picture)
+        return Round(picture, granted)
     except (DatabaseError, InterfaceError) as error:
-        log.warning("wall.database_failed", environment_id=environment_id, error=str(error))
+        log.warning("wall.database_failed", environment_id=watch.environment_id, error=str(error))
         return UNREADABLE
     except Exception:
-        log.exception("wall.failed", environment_id=environment_id)
+        log.exception("wall.failed", environment_id=watch.environment_id)
         return UNREADABLE
     finally:
         connection.close()  # this thread's own; with a pool it goes back there
 
 
-def serialise(content: dict[str, Any], sequence: int, *, is_stale: bool = False) -> Frame:
+def frame_of(
+    content: dict[str, Any],
+    sequence: int,
+    *,
+    is_stale: bool = False,
+    earlier: Mapping[int, dict[str, Any]] | None = None,
+) -> Frame:
     """A frame of `content`. A stale one repeats older content with its old `as_of`."""
     whole = {
         **content,
@@ -194,8 +258,7 @@ def serialise(content: dict[str, Any], sequence: int, *, is_stale: bool = False)
         "server_time": rules.stamp(clock.now()),
         "stale": is_stale,
     }
-    text = msgspec.json.encode(whole).decode()
-    return Frame(sequence, whole, text, time.monotonic())
+    return Frame(sequence, whole, time.monotonic(), earlier or {})
 
 
 _feeds: dict[asyncio.AbstractEventLoop, dict[int, Feed]] = {}

@@ -1,7 +1,6 @@
 """What the wall shows, who may look at it, and which lookers may no longer."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,41 +14,31 @@ from apps.accounts.selectors import scopes_by_environment
 from apps.alerts.selectors import firing
 from apps.core import clock
 from apps.deadletters.selectors import depths
-from apps.fleet.models import Dependency, Environment, Service
+from apps.fleet.models import Environment
 from apps.health import selectors as health
 from apps.live import events, kiosk, rules, switches
-from apps.live.rules import trouble
-from apps.live.rules.lines import shows_line
-from apps.live.trends import Trends
+from apps.live.rules import rows, trouble
+from apps.live.watch import Watch
 from apps.publication.selectors import newest_number
-from apps.telemetry import selectors as telemetry
-from apps.telemetry.selectors.convergence import Convergence, converged, convergence
+from apps.telemetry.selectors.convergence import Convergence, converged
+from apps.telemetry.selectors.recent import Recent
 
 SCOPE = "wall:read"
 
 
 # -- what is shown -------------------------------------------------------------------------------
-def picture(environment_id: int, trends: Trends | None = None) -> dict[str, Any]:
+def picture(environment_id: int, watch: Watch | None = None) -> dict[str, Any]:
     """The state of one environment, as the wall shows it, worst first.
 
-    Some twenty queries, whatever the number of services; `trends` spares one of them.
+    Some thirty queries, whatever the number of services; `watch` spares some, and most rows.
 
     Raises:
         Environment.DoesNotExist: there is no such environment any more.
     """
-    frame = overview(environment_id)
-    lines = (trends or Trends(environment_id)).read()
-    well = trouble.health(health.states(environment_id))
-    waiting = {each.service: each.unresolved for each in depths(environment_id)}
-    services, dependencies = _keys(environment_id)
-    for row in frame["services"]:
-        row["id"] = services.get(row["slug"])
-        row["letters"] = waiting.get(row["slug"], 0)
-        for tile in row["tiles"]:
-            name = (row["slug"], tile["dependency"])
-            tile["id"] = dependencies.get(tile["dependency"])
-            tile["health"] = well.get(tile["dependency"])
-            tile["trend"] = lines.get(name) if shows_line(tile, frame["density"]) else None
+    watch = watch or Watch(environment_id)
+    with watch.lock:
+        frame = overview(environment_id, watch)
+        well, waiting = _surroundings(watch, frame["services"])
     frame["summary"]["letters"] = sum(waiting.values())
     frame["summary"]["unwell"] = sum(each["status"] in trouble.UNWELL for each in well.values())
     fires = firing(environment_id)
@@ -60,16 +49,36 @@ def picture(environment_id: int, trends: Trends | None = None) -> dict[str, Any]
     return frame
 
 
-def _keys(environment_id: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Of services and of dependencies, by slug."""
-    services, dependencies = (
-        dict(table.objects.filter(environment=environment_id).values_list("slug", "pk"))
-        for table in (Service, Dependency)
+def service_row(environment_id: int, slug: str, watch: Watch) -> dict[str, Any] | None:
+    """One service with all its tiles, however large its environment is; None if there is none."""
+    recent = watch.recent
+    with watch.lock:
+        recent.look()
+        told = [each for each in recent.convergence() if each.service == slug]
+        found = _judged(recent, told)
+        shown = _rows(recent, found, [None] * len(found))
+        _surroundings(watch, shown)
+    return shown[0] if shown else None
+
+
+def _surroundings(
+    watch: Watch, shown: Iterable[dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """Complete these rows; answers how dependencies are, and how many letters services have."""
+    lines = watch.trends.read(
+        (row["slug"], tile["dependency"]) for row in shown for tile in row["tiles"]
     )
-    return services, dependencies
+    well = trouble.health(health.states(watch.environment_id))
+    waiting = {each.service: each.unresolved for each in depths(watch.environment_id)}
+    for row in shown:
+        row["letters"] = waiting.get(row["slug"], 0)
+        for tile in row["tiles"]:
+            tile["health"] = well.get(tile["dependency"])
+            tile["trend"] = lines.get((row["slug"], tile["dependency"]))
+    return well, waiting
 
 
-def overview(environment_id: int) -> dict[str, Any]:
+def overview(environment_id: int, watch: Watch | None = None) -> dict[str, Any]:
     """Services, their breakers and what is switched, worst first; a handful of queries.
 
     Raises:
@@ -77,8 +86,11 @@ def overview(environment_id: int) -> dict[str, Any]:
     """
     environment = Environment.objects.get(pk=environment_id)
     now = clock.now()
-    told = convergence(environment_id)
-    rows = rules.rows_in_order(_rows(environment_id, told))
+    recent = (watch or Watch(environment_id)).recent
+    recent.look()
+    told = recent.convergence()
+    services = _judged(recent, told)
+    density = rows.density(sum(len(each.cells) for each in services))
     switched = switches.in_force(environment_id)
     return {
         "as_of": rules.stamp(now),
@@ -88,24 +100,37 @@ def overview(environment_id: int) -> dict[str, Any]:
             "name": environment.name,
         },
         "revision": newest_number(environment_id),
-        "density": rules.density(sum(len(row["tiles"]) for row in rows)),
-        "summary": rules.summary(rows, switched),
+        "density": density,
+        "summary": rows.summary(services, switched),
         "convergence": rules.pace(converged(told)),
         "switches": switched,
-        "services": rows,
+        "services": _rows(recent, services, rows.rooms(services, density)),
     }
 
 
-def _rows(environment_id: int, services: Iterable[Convergence]) -> list[dict[str, Any]]:
-    cells: dict[str, list[telemetry.Cell]] = defaultdict(list)
-    traffic = telemetry.traffic(environment_id)
-    for cell in traffic.cells:
-        cells[cell.service].append(cell)
-    requests = {each.service: each for each in traffic.requests}
-    return [
-        rules.service_row(told, cells[told.service], requests.get(told.service))
-        for told in services
-    ]
+def _judged(recent: Recent, told: Iterable[Convergence]) -> list[rows.Judged]:
+    cells = recent.cells()
+    return rows.in_order(rows.judged(each, cells[each.service]) for each in told)
+
+
+def _rows(
+    recent: Recent, services: Sequence[rows.Judged], rooms: Sequence[int | None]
+) -> list[dict[str, Any]]:
+    placed = list(zip(services, rooms, strict=True))
+    recent.time(
+        [(cell.service, cell.dependency) for each, room in placed for cell in each.shown(room)],
+        [service.slug for service, room in placed if room != 0],
+    )
+    return [_row(recent, service, room) for service, room in placed]
+
+
+def _row(recent: Recent, service: rows.Judged, room: int | None) -> dict[str, Any]:
+    row = rows.row(service, recent.requests(service.slug), room)
+    row["id"] = recent.structure.services[service.slug]
+    row["old"] = recent.is_old(service.slug)
+    for tile in row["tiles"]:
+        tile["id"] = recent.structure.dependencies.get(tile["dependency"])
+    return row
 
 
 # -- who may look --------------------------------------------------------------------------------

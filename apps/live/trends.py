@@ -1,6 +1,6 @@
 """How calls and failures went in the last minutes, for the lines in the tiles."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from apps.core import clock
@@ -16,14 +16,18 @@ class Trends:
     def __init__(self, environment_id: int) -> None:
         self.environment_id = environment_id
         self._end: datetime | None = None
-        self._lines: Mapping[Name, lines.Trend] = {}
+        self._lines: dict[Name, lines.Trend | None] = {}
 
-    def read(self) -> Mapping[Name, lines.Trend]:
-        """By service and dependency, up to the newest span that is over. At most one query."""
+    def read(self, names: Iterable[Name]) -> Mapping[Name, lines.Trend | None]:
+        """Of these cells at least, up to the newest span that is over. At most one query."""
         end = lines.span_start(clock.now())
         if end != self._end:
+            self._end, self._lines = end, {}
+        missing = {name for name in names if name not in self._lines}
+        if missing:
             start = end - timedelta(seconds=lines.SPAN_SECONDS * lines.SPANS)
-            found = telemetry.windows(self.environment_id, start=start, end=end)
-            self._lines = {name: lines.trend(each, start) for name, each in found.items()}
-            self._end = end
+            found = telemetry.windows(self.environment_id, missing, start=start, end=end)
+            for name in missing:
+                counted = found.get(name)
+                self._lines[name] = None if counted is None else lines.trend(counted, start)
         return self._lines

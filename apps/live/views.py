@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -16,8 +16,9 @@ from apps.accounts.selectors import actor_of_token, find_token, scopes_by_enviro
 from apps.accounts.services import note_use
 from apps.audit import services as audit
 from apps.fleet.models import Environment
-from apps.live import frames, kiosk, rules, selectors
+from apps.live import frames, kiosk, rules, selectors, watch
 from apps.live.selectors import Grant
+from apps.publication.selectors import newest_number
 
 REFUSALS = {
     "token": (401, _("This kiosk token is unknown, expired or revoked.")),
@@ -74,7 +75,8 @@ def _page(request: HttpRequest) -> HttpResponse:
     environments = selectors.environments_of(request.user)
     grant = selectors.grant_of(request.user, request.session, request.COOKIES, slug)
     if grant is not None:
-        frame = frames.serialise(selectors.picture(grant.environment_id), 0)
+        picture = _picture(grant.environment_id)
+        frame = frames.frame_of(picture, frames.WHOLE)
         context = {
             "frame": frame.content,
             "environments": _switcher(grant, environments),
@@ -89,6 +91,34 @@ def _page(request: HttpRequest) -> HttpResponse:
     if slug or environments:
         raise Http404
     return render(request, "live/empty.html")
+
+
+@require_GET
+@never_cache
+def service(request: HttpRequest) -> HttpResponse:
+    """GET /wall/service/?environment=<slug>&service=<slug> → a service with all its tiles; 404.
+
+    As JSON, for the wall of a fleet so large that frames hold only what needs a look. Without a
+    service: 204 to those who may look.
+    """
+    slug = request.GET.get("environment")
+    grant = selectors.grant_of(request.user, request.session, request.COOKIES, slug)
+    if grant is None:
+        raise Http404
+    asked = request.GET.get("service")
+    if not asked:
+        return HttpResponse(status=204)
+    row = selectors.service_row(grant.environment_id, asked, watch.of(grant.environment_id))
+    if row is None:
+        raise Http404
+    return JsonResponse(row)
+
+
+def _picture(environment_id: int) -> dict[str, Any]:
+    """As it is now; while somebody looks, that of the newest frame."""
+    here = watch.of(environment_id)
+    kept = here.kept(seconds=frames.INTERVAL_SECONDS, revision=newest_number(environment_id))
+    return kept or selectors.picture(environment_id, here)
 
 
 def _may(request: HttpRequest, grant: Grant) -> dict[str, bool]:

@@ -1,24 +1,29 @@
 """What a whole frame holds, and what it costs to make one."""
 
+import functools
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock
-from apps.fleet.models import Environment, Service
+from apps.fleet.models import Environment, Instance, Service, Usage
 from apps.health.models import Check
 from apps.live import events, selectors
 from apps.live.rules import trouble
 from apps.live.trends import Trends
+from apps.live.watch import Watch
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
+from apps.telemetry.selectors import figures
 from tests import make
 
 pytestmark = pytest.mark.django_db
-MOST_QUERIES = 25  # of a frame, whatever it shows
+MOST_QUERIES = 32  # of a frame, whatever it shows
 
 
 @pytest.fixture
@@ -192,17 +197,17 @@ class TestCost:
         service = running(here, "checkout")
         now = clock.now().replace(second=5)
         counted(service, now - timedelta(seconds=60), calls=40)
-        trends = Trends(here.pk)
+        trends, names = Trends(here.pk), [("checkout", "payments-api")]
 
         with clock.use(lambda: now):
-            first = trends.read()
+            first = dict(trends.read(names))
             with CaptureQueriesContext(connection) as again:
-                assert trends.read() == first
+                assert trends.read(names) == first
         with (
             clock.use(lambda: now + timedelta(seconds=20)),
             CaptureQueriesContext(connection) as later,
         ):
-            trends.read()
+            trends.read(names)
 
         assert len(again) == 0
         assert len(later) == 1
@@ -211,3 +216,90 @@ class TestCost:
         counted(running(here, "checkout"), clock.now() - timedelta(seconds=60), calls=40)
 
         assert json.dumps(selectors.picture(here.pk))
+
+
+def publish(here: Environment) -> None:
+    make.publish(here, make.use("checkout", "payments-api"), make.setting("retry", {}))
+
+
+def add_a_service(here: Environment) -> None:
+    running(here, "ledger")
+
+
+def remove_a_use(here: Environment) -> None:
+    Usage.objects.all().delete()
+
+
+def hear_of_a_breaker(_here: Environment) -> None:
+    breaker = {"state": "open", "since": None, "generation": 2, "override": "disabled"}
+    InstanceState.objects.update(sequence=F("sequence") + 1, breakers={"payments-api": breaker})
+
+
+def say_goodbye(_here: Environment) -> None:
+    Instance.objects.update(stopping=True)
+    InstanceState.objects.update(sequence=F("sequence") + 1)
+
+
+def lose_an_instance(_here: Environment) -> None:
+    Instance.objects.all().delete()
+
+
+def count_more(here: Environment) -> None:
+    counted(Service.objects.get(environment=here), clock.now(), calls=90, failures=9)
+
+
+class TestWhatIsKept:
+    """From one frame to the next; whoever begins anew sees the same."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            publish,
+            add_a_service,
+            remove_a_use,
+            hear_of_a_breaker,
+            say_goodbye,
+            lose_an_instance,
+            count_more,
+        ],
+    )
+    def test_makes_no_difference(
+        self,
+        here: Environment,
+        change: Callable[[Environment], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(figures, "REST", 0)
+        service = running(here, "checkout")
+        make.uses(service, make.dependency(here, "redis"))
+        now = clock.now()
+        counted(service, now - timedelta(seconds=40), calls=40)
+        watch = Watch(here.pk)
+        with clock.use(lambda: now):
+            before = selectors.picture(here.pk, watch)
+            change(here)
+
+            after = selectors.picture(here.pk, watch)
+
+            assert after == selectors.picture(here.pk)
+        assert after != before
+
+    def test_time_that_goes_by_makes_none_either(
+        self, here: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service = running(here, "checkout")
+        counted(service, clock.now(), calls=40)
+        monkeypatch.setattr(figures, "REST", 0)
+        watch = Watch(here.pk)
+        now = clock.now()
+        shown = []
+        for seconds in (0, 11, 14, 16, 75):
+            moment = now + timedelta(seconds=seconds)
+            with clock.use(functools.partial(lambda at: at, moment)):
+                shown.append(selectors.picture(here.pk, watch))
+                assert shown[-1] == selectors.picture(here.pk)
+
+        assert [row["old"] for each in shown for row in each["services"]] == [
+            False, True, True, False, False,
+        ]  # fmt: skip
+        assert [each["summary"]["silent"] for each in shown] == [0, 0, 0, 1, 1]

@@ -19,11 +19,13 @@ from apps.core import clock
 from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment, Service
 from apps.live import selectors
+from apps.live.rules import rows
 from apps.telemetry.models import InstanceState
 from tests import make
 from tests.live.sockets import kiosk
 
 pytestmark = pytest.mark.django_db
+MOST_QUERIES = 40  # of a page, of a wall that this process did not show yet
 
 
 @pytest.fixture
@@ -90,18 +92,68 @@ class TestFirstPaint:
         assert "<script>alert" not in viewer.get("/wall/").content.decode()
 
     def test_the_number_of_queries_does_not_grow(self, here: Environment, viewer: Client) -> None:
-        running(here, "first")
-        viewer.get("/wall/")
-        with CaptureQueriesContext(connection) as few:
-            viewer.get("/wall/")
-        for number in range(5):
+        for number in range(10):
             running(here, f"service-of-{number}")
             make.engaged(here, f"flag-of-{number}")
 
-        with CaptureQueriesContext(connection) as many:
+        with CaptureQueriesContext(connection) as queries:
             viewer.get("/wall/")
 
-        assert len(many) == len(few)
+        assert len(queries) <= MOST_QUERIES
+
+
+class TestOneService:
+    """What `#service=` shows of a fleet too large for a frame to hold it."""
+
+    def asked(self, browser: Client, **query: str) -> Any:
+        return browser.get("/wall/service/", {"environment": "here", **query})
+
+    def test_it_comes_with_all_its_tiles(
+        self, here: Environment, viewer: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rows, "MOST_TILES", 0)
+        running(here, "checkout")
+        frame = selectors.picture(here.pk)
+
+        answer = self.asked(viewer, service="checkout").json()
+
+        assert (frame["density"], frame["services"][0]["tiles"]) == ("vast", [])
+        assert [tile["dependency"] for tile in answer["tiles"]] == ["payments-api"]
+        assert answer.keys() == frame["services"][0].keys()
+
+    def test_a_kiosk_may_ask_for_it_too(self, here: Environment) -> None:
+        running(here, "checkout")
+        screen = kiosk(make.token(here, scopes=["wall:read"])[1])
+
+        assert self.asked(screen, service="checkout").status_code == 200
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"service": "nothing"},
+            {"service": "\x00"},
+            {"service": "theirs"},
+            {"service": "checkout", "environment": "elsewhere"},
+        ],
+    )
+    def test_nothing_else_is_found(
+        self, here: Environment, viewer: Client, query: dict[str, str]
+    ) -> None:
+        running(here, "checkout")
+        running(make.environment("elsewhere"), "theirs")
+
+        assert self.asked(viewer, **query).status_code == 404
+
+    def test_nobody_is_told_anything(self, here: Environment) -> None:
+        running(here, "checkout")
+
+        assert self.asked(Client(), service="checkout").status_code == 404
+
+    def test_without_a_name_it_tells_whether_one_may_look(
+        self, here: Environment, viewer: Client
+    ) -> None:
+        assert self.asked(viewer).status_code == 204
+        assert self.asked(Client()).status_code == 404
 
 
 class TestThePage:

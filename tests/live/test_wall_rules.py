@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from apps.live import rules
+from apps.live.rules import rows
 from apps.live.templatetags.figures import duration
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -93,31 +94,37 @@ class TestTiles:
         assert rules.tile(Cell(), is_reported=True)["partial"] == ""
 
     def test_the_worst_comes_first_and_equals_by_name(self) -> None:
-        tiles = [
-            {"condition": "idle", "dependency": "a"},
-            {"condition": "closed", "dependency": "c"},
-            {"condition": "closed", "dependency": "b"},
-            {"condition": "open", "dependency": "z"},
-            {"condition": "failing", "dependency": "y"},
+        cells = [
+            Cell(dependency="a", calls=0),
+            Cell(dependency="c"),
+            Cell(dependency="b"),
+            Cell(dependency="z", state="open"),
+            Cell(dependency="y", error_rate=0.5),
         ]
 
-        assert [each["dependency"] for each in rules.worst_first(tiles)] == list("zybca")
+        shown = rows.judged(Convergence(), cells).shown(None)
+
+        assert [each.dependency for each in shown] == list("zybca")
+
+
+def judged(cells: list[Cell] | None = None, **values: Any) -> rows.Judged:
+    return rows.judged(Convergence(**values), cells or [])
 
 
 class TestServices:
-    def row(self, cells: list[Cell] | None = None, **values: Any) -> dict[str, Any]:
-        return rules.service_row(Convergence(**values), cells or [], Requests())
+    def row(self, **values: Any) -> dict[str, Any]:
+        return rows.row(judged(**values), Requests(), None)
 
     def test_the_service_that_needs_a_look_comes_first(self) -> None:
-        rows = [
-            self.row([Cell()], service="calm"),
-            self.row(service="not-running", applied=0, total=0),
-            self.row([Cell()], service="behind", applied=2, laggards=["host-1"]),
-            self.row([Cell()], service="silent", silent_names=["host-2"]),
-            self.row([Cell(state="open", states={"open": 1})], service="broken"),
+        services = [
+            judged([Cell()], service="calm"),
+            judged(service="not-running", applied=0, total=0),
+            judged([Cell()], service="behind", applied=2, laggards=["host-1"]),
+            judged([Cell()], service="silent", silent_names=["host-2"]),
+            judged([Cell(state="open", states={"open": 1})], service="broken"),
         ]
 
-        names = [row["slug"] for row in rules.rows_in_order(rows)]
+        names = [each.slug for each in rows.in_order(services)]
 
         assert names == ["broken", "behind", "silent", "calm", "not-running"]
 
@@ -129,17 +136,18 @@ class TestServices:
 
     def test_own_traffic_is_rounded_and_may_be_unknown(self) -> None:
         assert self.row()["requests"] == {"per_second": 2.5, "error_rate": None, "p95": 0.0804}
-        assert rules.service_row(Convergence(), [], None)["requests"] is None
+        assert rows.row(judged(), None, None)["requests"] is None
 
     def test_summary_counts(self) -> None:
-        rows = [
-            self.row([Cell(state="open", states={"open": 1}), Cell(error_rate=0.5)], applied=2),
-            self.row([Cell(state="half_open", states={"half_open": 1})], silent_names=["b"]),
+        services = [
+            judged([Cell(state="open", states={"open": 1}), Cell(error_rate=0.5)], applied=2),
+            judged([Cell(state="half_open", states={"half_open": 1})], silent_names=["b"]),
         ]
         switches = [{"type": "flag"}, {"type": "override"}, {"type": "override"}]
 
-        assert rules.summary(rows, switches) == {
+        assert rows.summary(services, switches) == {
             "services": 2,
+            "cells": 3,
             "open": 1,
             "half_open": 1,
             "failing": 1,
@@ -151,10 +159,58 @@ class TestServices:
         }
 
     @pytest.mark.parametrize(
-        ("tiles", "density"), [(0, "roomy"), (24, "roomy"), (60, "normal"), (61, "dense")]
+        ("tiles", "density"),
+        [(0, "roomy"), (24, "roomy"), (60, "normal"), (61, "dense"), (301, "vast")],
     )
     def test_many_tiles_stand_closer(self, tiles: int, density: str) -> None:
-        assert rules.density(tiles) == density
+        assert rows.density(tiles) == density
+
+
+class TestAVastFleet:
+    def broken(self, slug: str, open_ones: int, calm_ones: int = 0) -> rows.Judged:
+        opened = [Cell(dependency=f"a-{n}", state="open") for n in range(open_ones)]
+        calm = [Cell(dependency=f"b-{n}") for n in range(calm_ones)]
+        return judged([*opened, *calm], service=slug)
+
+    def test_a_card_shows_what_needs_a_look_and_counts_the_rest(self) -> None:
+        service = self.broken("checkout", 2, 18)
+
+        row = rows.row(service, None, rows.rooms([service], "vast")[0])
+
+        assert [each["condition"] for each in row["tiles"]] == ["open", "open"]
+        assert row["folded"] == [{"condition": "closed", "count": 18}]
+
+    def test_what_finds_no_room_on_a_card_is_counted_by_condition(self) -> None:
+        row = rows.row(self.broken("checkout", 12, 8), None, rows.MOST_TILES_OF_A_CARD)
+
+        assert len(row["tiles"]) == rows.MOST_TILES_OF_A_CARD
+        assert row["folded"] == [
+            {"condition": "open", "count": 12 - rows.MOST_TILES_OF_A_CARD},
+            {"condition": "closed", "count": 8},
+        ]
+
+    def test_calm_services_and_those_beyond_the_room_are_a_line_each(self) -> None:
+        broken = [self.broken(f"broken-{n:03}", 1) for n in range(rows.MOST_CARDS + 5)]
+        services = rows.in_order([self.broken("calm", 0, 20), *broken])
+
+        shown = [
+            rows.row(each, Requests(), room)
+            for each, room in zip(services, rows.rooms(services, "vast"), strict=True)
+        ]
+
+        lines = [each for each in shown if each["form"] == "line"]
+        assert len(shown) - len(lines) == rows.MOST_CARDS
+        assert [(each["worst"], each["troubled"]) for each in lines] == [
+            *[("open", 1)] * 5,
+            ("closed", 0),
+        ]
+        assert all(each["tiles"] == [] and each["requests"] is None for each in lines)
+
+    def test_a_smaller_one_shows_everything(self) -> None:
+        service = self.broken("checkout", 2, 18)
+
+        assert rows.rooms([service], "dense") == [None]
+        assert len(rows.row(service, None, None)["tiles"]) == 20
 
 
 class TestSwitches:

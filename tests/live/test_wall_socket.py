@@ -184,6 +184,109 @@ class TestManyViewers:
         assert len(quick.frames) >= 8
 
 
+@pytest.mark.usefixtures("only_news")
+class TestWhatChanged:
+    async def test_only_the_first_frame_is_whole(self, here: Environment, viewer: Client) -> None:
+        await sync_to_async(make.service)(here, "checkout")
+
+        async with looking(viewer, "environment=here") as socket:
+            await socket.frame_where(lambda frame: True)
+            for number in range(1, 4):
+                await publish(here, f"flag-{number}")
+                last = await socket.frame_where(at_revision(number))
+
+        assert socket.deltas == len(socket.frames) - 1
+        assert [row["slug"] for row in last["services"]] == ["checkout"]  # put in, change by change
+
+    async def test_whoever_comes_back_gets_a_whole_one(
+        self, here: Environment, viewer: Client
+    ) -> None:
+        async with looking(viewer, "environment=here") as stays:
+            async with looking(viewer, "environment=here") as goes:
+                await goes.frame_where(lambda frame: True)
+            await publish(here, "read-only")
+            await stays.frame_where(at_revision(1))
+            async with looking(viewer, "environment=here") as back:
+                frame = await back.frame_where(at_revision(1))
+
+        assert back.deltas == 0
+        assert frame["switches"] == stays.frames[-1]["switches"]
+
+    async def test_it_is_serialised_once_for_all_who_stand_at_the_same_frame(
+        self, here: Environment, viewer: Client
+    ) -> None:
+        async with (
+            looking(viewer, "environment=here") as one,
+            looking(viewer, "environment=here") as other,
+        ):
+            await one.frame_where(lambda frame: True)
+            await other.frame_where(lambda frame: True)
+            await publish(here, "read-only")
+            await one.frame_where(at_revision(1))
+            await other.frame_where(at_revision(1))
+
+        assert one.texts[-1] is other.texts[-1]
+
+    async def test_who_does_not_show_frames_gets_no_more_and_then_the_newest(
+        self, here: Environment, viewer: Client
+    ) -> None:
+        """Its line may be slow, and hold many frames on the way without a word of it here."""
+        async with (
+            looking(viewer, "environment=here", answers=False) as slow,
+            looking(viewer, "environment=here") as quick,
+        ):
+            await slow.frame_where(lambda frame: True)
+            for number in range(1, 6):
+                await publish(here, f"flag-{number}")
+                await quick.frame_where(at_revision(number))
+            taken = [frame["sequence"] for frame in slow.frames]
+            slow.say(str(taken[-1]))
+            newest = await slow.frame_where(at_revision(5))
+
+        assert len(taken) == frames.MOST_UNSHOWN
+        assert len(slow.frames) == len(taken) + 1
+        assert newest == quick.frames[-1]
+
+    async def test_who_missed_too_much_gets_a_whole_one(
+        self, here: Environment, viewer: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(frames, "KEPT", 2)
+        async with (
+            looking(viewer, "environment=here", answers=False) as slow,
+            looking(viewer, "environment=here") as quick,
+        ):
+            await slow.frame_where(lambda frame: True)
+            for number in range(1, 7):
+                await publish(here, f"flag-{number}")
+                await quick.frame_where(at_revision(number))
+            slow.say(str(slow.frames[-1]["sequence"]))
+            await slow.frame_where(at_revision(6))
+
+        assert json.loads(slow.texts[-1])["type"] == "frame"
+
+    @pytest.mark.parametrize(
+        "said", ["7", "0", "-1", "01", "1.0", "1 ", "", "null", "more, please", "1" * 5000, "١"]
+    )
+    async def test_nothing_else_may_be_said_to_it(
+        self, here: Environment, viewer: Client, said: str
+    ) -> None:
+        async with looking(viewer, "environment=here", answers=False) as socket:
+            await socket.frame_where(lambda frame: True)
+            socket.say(said)
+            await socket.until(lambda: socket.close_code is not None)
+
+        assert socket.close_code == 1008
+
+    async def test_a_frame_is_shown_once(self, here: Environment, viewer: Client) -> None:
+        async with looking(viewer, "environment=here", answers=False) as socket:
+            first = await socket.frame_where(lambda frame: True)
+            socket.say(str(first["sequence"]))
+            socket.say(str(first["sequence"]))
+            await socket.until(lambda: socket.close_code is not None)
+
+        assert socket.close_code == 1008
+
+
 class TestWhoIsLetIn:
     async def refused(self, browser: Client, query: str = "environment=here") -> bool:
         async with looking(browser, query) as socket:
@@ -357,7 +460,7 @@ class TestWithoutTheDatabase:
 
 class TestAFrame:
     def test_it_is_json_of_what_it_holds(self) -> None:
-        frame = frames.serialise({"as_of": "2026-11-22T14:03:07.000Z", "services": []}, 3)
+        frame = frames.frame_of({"as_of": "2026-11-22T14:03:07.000Z", "services": []}, 3)
 
         assert json.loads(frame.text) == frame.content
         assert frame.content["sequence"] == 3

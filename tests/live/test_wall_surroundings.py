@@ -49,15 +49,6 @@ class TestLines:
         assert lines.span_start(NOON + timedelta(seconds=19.9)) == NOON
         assert lines.span_start(NOON + timedelta(seconds=20)) == NOON + timedelta(seconds=20)
 
-    @pytest.mark.parametrize(
-        ("density", "condition", "shown"),
-        [("roomy", "closed", True), ("dense", "closed", False), ("dense", "open", True)],
-    )
-    def test_in_a_large_fleet_only_what_needs_a_look_has_one(
-        self, density: str, condition: str, shown: bool
-    ) -> None:
-        assert lines.shows_line({"condition": condition}, density) is shown
-
 
 class TestHealth:
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a frame of the wall says, and in which order: the worst first. No Django."""
+"""What a frame of the wall says of cells and switches. No Django."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -115,8 +115,8 @@ def tile(cell: Cell, *, is_reported: bool) -> dict[str, Any]:
         "calls": cell.calls,
         "calls_per_second": round(cell.calls_per_second, 3),
         "samples": cell.samples,
-        "error_rate": _rounded(cell.error_rate),
-        "p95": _rounded(cell.p95),
+        "error_rate": rounded(cell.error_rate),
+        "p95": rounded(cell.p95),
         "since": None if cell.state == "closed" else stamp(cell.since),
         "override": cell.override,
         "partial": _partial(cell),
@@ -146,65 +146,17 @@ def condition(cell: Cell, *, is_reported: bool) -> str:
     return "closed" if cell.calls else "idle"
 
 
-def worst_first(tiles: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(tiles, key=lambda each: (-URGENCY[each["condition"]], each["dependency"]))
-
-
-def service_row(
-    told: Convergence, cells: Iterable[Cell], requests: Requests | None
-) -> dict[str, Any]:
-    """A service: its tiles, its own traffic, and who has applied the newest revision."""
-    row: dict[str, Any] = {
-        "slug": told.service,
-        "tiles": worst_first(tile(cell, is_reported=told.total > 0) for cell in cells),
-        "requests": None if requests is None else _traffic(requests),
-        "target": told.target_revision,
-        "applied": told.applied,
-        "total": told.total,
-        "laggards": list(told.laggards),
-        **pace(told),
-        "silent": list(told.silent_names),
-        "stopping": told.stopping,
-        "refused": [f"{each.instance}: {each.path}, {each.detail}" for each in told.refused],
-    }
-    row["urgency"] = _urgency(row)
-    return row
-
-
 def pace(told: Pace) -> dict[str, Any]:
     """How soon what is published runs, and for how long something has not."""
     return {
-        "behind": _rounded(told.behind_seconds),
-        "delay": _rounded(told.p95_delay),
+        "behind": rounded(told.behind_seconds),
+        "delay": rounded(told.p95_delay),
         "measured": len(told.delays),
     }
 
 
-def _traffic(requests: Requests) -> dict[str, Any]:
-    return {
-        "per_second": round(requests.per_second, 3),
-        "error_rate": _rounded(requests.error_rate),
-        "p95": _rounded(requests.p95),
-    }
-
-
-def _rounded(number: float | None) -> float | None:
+def rounded(number: float | None) -> float | None:
     return None if number is None else round(number, 4)
-
-
-def _urgency(row: Mapping[str, Any]) -> int:
-    if not row["total"] and not row["silent"]:
-        return -1  # nothing of it runs, and nothing of it went missing
-    worst = max((URGENCY[each["condition"]] for each in row["tiles"]), default=0)
-    if row["applied"] < row["total"]:
-        worst = max(worst, URGENCY["failing"])
-    if row["silent"]:
-        worst = max(worst, URGENCY["unreported"])
-    return worst
-
-
-def rows_in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (-row["urgency"], row["slug"]))
 
 
 def switch(kind: str, body: Mapping[str, Any], **where: Any) -> dict[str, Any]:
@@ -251,26 +203,3 @@ def holds(body: Mapping[str, Any], now: datetime) -> bool:
         return False
     end = body.get("expires_at")
     return end is None or datetime.fromisoformat(end) > now
-
-
-def density(tiles: int) -> str:
-    """How tightly the tiles must stand for one screen to hold most of them."""
-    if tiles <= 24:
-        return "roomy"
-    return "normal" if tiles <= 60 else "dense"
-
-
-def summary(rows: Sequence[dict[str, Any]], switches: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """The numbers at the top of the wall."""
-    tiles = [each for row in rows for each in row["tiles"]]
-    return {
-        "services": len(rows),
-        "open": sum(each["state"] == "open" for each in tiles),
-        "half_open": sum(each["state"] == "half_open" for each in tiles),
-        "failing": sum(each["condition"] == "failing" for each in tiles),
-        "flags": sum(each["type"] == "flag" for each in switches),
-        "overrides": sum(each["type"] == "override" for each in switches),
-        "applied": sum(row["applied"] for row in rows),
-        "total": sum(row["total"] for row in rows),
-        "silent": sum(len(row["silent"]) for row in rows),
-    }

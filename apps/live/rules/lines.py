@@ -1,10 +1,9 @@
 """The lines in the tiles: calls and failures of the last ten minutes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import TypedDict
 
-CALM = ("closed", "idle")  # conditions of tiles that need no look
 SPAN_SECONDS = 20  # of a point of a line, in whole windows of 10 s
 SPANS = 30  # points of a line: ten minutes
 
@@ -30,8 +29,3 @@ def trend(windows: Iterable[tuple[datetime, int, int]], start: datetime) -> Tren
         line["calls"][span] += calls
         line["errors"][span] += failures
     return line
-
-
-def shows_line(tile: Mapping[str, Any], density: str) -> bool:
-    """Whether a tile has room for its line: where tiles stand close, only if it needs a look."""
-    return density != "dense" or tile["condition"] not in CALM

@@ -1,6 +1,8 @@
 """What an environment looks like from its instances' reports; few queries, whatever its size."""
 
+import math
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -75,7 +77,11 @@ class InstanceStatus:
     breakers: dict[str, dict[str, Any]]
     in_flight: dict[str, int]
     resources: dict[str, float]
-    is_silent: bool
+    silent_at: datetime
+
+    @property
+    def is_silent(self) -> bool:
+        return self.silent_at < clock.now()
 
     @property
     def label(self) -> str:
@@ -87,25 +93,27 @@ class InstanceStatus:
 
 
 def instances_of(
-    environment_id: int, *, service_id: int | None = None, most: int | None = None
+    environment_id: int,
+    ids: Collection[UUID] | None = None,
+    *,
+    service_id: int | None = None,
+    most: int | None = None,
 ) -> list[InstanceStatus]:
-    """Instances heard within a day, by service and name; of one service, where named."""
-    now = clock.now()
+    """Instances heard within a day, by service and name; of these ids or one service, if given."""
     shown = InstanceState.objects.of_environment(environment_id)
+    if ids is not None:
+        shown = shown.filter(pk__in=ids)
     if service_id is not None:
         shown = shown.filter(instance__service=service_id)
     rows = (
         shown.filter(instance__heard_at__gte=shown_since())
         .order_by("instance__service__slug", "instance__name", "instance_id")
-        .values_list(*_STATUS, "instance__silent_at")[:most]
+        .values_list(*_STATUS)
     )
-    return [
-        InstanceStatus(*row, silent_at < now)  # type: ignore[call-arg]  # the columns below
-        for *row, silent_at in rows
-    ]
+    return [InstanceStatus(*row) for row in rows[:most]]
 
 
-_STATUS = (  # what an InstanceStatus holds, in its order, but for `is_silent`
+_STATUS = (  # what an InstanceStatus holds, in its order
     "instance_id",
     "instance__service__slug",
     "instance__name",
@@ -120,6 +128,7 @@ _STATUS = (  # what an InstanceStatus holds, in its order, but for `is_silent`
     "breakers",
     "in_flight",
     "resources",
+    "instance__silent_at",
 )
 
 
@@ -174,23 +183,32 @@ def _own_requests(counted: dict[Name, rules.Counts], elapsed: float) -> list[Req
 
 
 def windows(
-    environment_id: int, *, start: datetime, end: datetime
+    environment_id: int, names: Collection[Name], *, start: datetime, end: datetime
 ) -> dict[Name, list[tuple[datetime, int, int]]]:
-    """(start, calls, failures) of each window of 10 s in [start, end), by name. One query.
+    """(start, calls, failures) of each window of 10 s in [start, end) of these cells. One query.
 
-    Spans without calls are left out; the services' own requests are not in it.
+    Spans without calls are left out, cells without any too.
     """
+    span = timedelta(seconds=Window.Span.SHORT)
+    first = rules.floor(start, Window.Span.SHORT)
+    # Each start by its name: the index then leads to the few cells of each, past all others.
+    starts = [first + number * span for number in range(math.ceil((end - first) / span))]
     rows = (
         Window.objects.of_environment(environment_id)
-        .filter(span=Window.Span.SHORT, start__gte=start, start__lt=end)
-        .exclude(dependency="")
+        .filter(
+            span=Window.Span.SHORT,
+            start__in=starts,
+            service__slug__in={service for service, _dependency in names},
+            dependency__in={dependency for _service, dependency in names},
+        )
         .values_list("service__slug", "dependency", "start")
         .annotate(Sum("calls"), Sum("failures"))
         .order_by()
     )
     found: dict[Name, list[tuple[datetime, int, int]]] = defaultdict(list)
     for service, dependency, at, calls, failures in rows.iterator(chunk_size=2000):
-        found[service, dependency].append((at, calls, failures))
+        if (service, dependency) in names:
+            found[service, dependency].append((at, calls, failures))
     return dict(found)
 
 

@@ -14,6 +14,8 @@ from apps.publication.rules import concerning, uses_of
 from apps.telemetry import rules
 from apps.telemetry.selectors import InstanceStatus, instances_of
 
+Targets = Mapping[str, frozenset[int]]  # by service
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -83,10 +85,17 @@ def convergence(
     """N of M for every service of the environment, sorted by name, or for those given."""
     if services is None:
         services = Service.objects.filter(environment_id=environment_id).order_by("slug")
-    targets = _targets(environment_id, [service.slug for service in services])
+    wanted = targets(environment_id, [service.slug for service in services])
+    return convergence_of(environment_id, wanted, instances_of(environment_id))
+
+
+def convergence_of(
+    environment_id: int, targets: Targets, instances: Iterable[InstanceStatus]
+) -> list[Convergence]:
+    """N of M for the services of `targets`, in their order, with what is known already."""
     epoch = Epoch.objects.order_by("-number").values_list("pk", flat=True).first()
     by_service = defaultdict(list)
-    for instance in instances_of(environment_id):
+    for instance in instances:
         by_service[instance.service].append(instance)
     found = [
         _Standing(service, revisions, by_service[service], epoch)
@@ -124,8 +133,8 @@ class _Piece(NamedTuple):
     body: bool | None
 
 
-def _targets(environment_id: int, services: Iterable[str]) -> Mapping[str, frozenset[int]]:
-    """The revisions that the pieces of each service's document are of; the newest is its target."""
+def targets(environment_id: int, services: Iterable[str]) -> Targets:
+    """The revisions of the pieces of each service's document; the newest is its target."""
     columns = ("part", "service", "dependency", "name", "revision", "body__isnull")
     rows = Fragment.objects.current().filter(environment_id=environment_id).values_list(*columns)
     by_service: dict[str, list[_Piece]] = defaultdict(list)

@@ -53,10 +53,24 @@ function alerted(before, after) {
 }
 
 function moved(before, after) {
-  const old = conditions(before);
-  return [...conditions(after)]
-    .filter(([name, now]) => old.get(name) !== now && (LOUD.has(now) || LOUD.has(old.get(name))))
-    .map(([name, now]) => interpolate(words[now](), { name }));
+  const [old, now] = [conditions(before), conditions(after)];
+  const said = [...now]
+    .filter(([name, each]) => old.get(name) !== each && (LOUD.has(each) || LOUD.has(old.get(name))))
+    .map(([name, each]) => interpolate(words[each](), { name }));
+  // In a large fleet what is well again has no tile any more.
+  const crowded = new Set(after.services.filter(isCrowded).map((row) => row.slug));
+  const gone = [...old].filter(([name, each]) => LOUD.has(each) && !now.has(name));
+  const well = gone.filter(([name]) => !crowded.has(name.split(" → ")[0]));
+  return [...said, ...well.map(([name]) => interpolate(words.closed(), { name }))];
+}
+
+const isCrowded = (row) => row.folded.some((each) => LOUD.has(each.condition));
+
+/** Alerts that are critical, and that nobody looks after yet, of those that are new. */
+export function alarms(before, after) {
+  const had = new Set(before.alerts.map((each) => each.id));
+  return after.alerts.filter((each) => each.severity === "critical" && !had.has(each.id)
+    && !each.acknowledged_by && !each.silenced);
 }
 
 /** Sentences about what a listener must know; empty where nothing of that kind changed. */

@@ -19,6 +19,11 @@ export function share(part) {
   return (part > 0 && part < 0.1 ? percentFine : percentWhole).format(part);
 }
 
+/** Whole units of what goes by: "3 s", "14 min". */
+export function age(seconds) {
+  return seconds < 120 ? `${large.format(Math.floor(seconds))} s` : duration(seconds);
+}
+
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return UNKNOWN;
   if (seconds < 1) return `${large.format(seconds * 1000)} ms`;

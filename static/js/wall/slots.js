@@ -1,5 +1,7 @@
 // Filling a piece of the page: the server's templates say what it looks like, a frame what is in it.
 
+import { localTime } from "../leases.js";
+
 /** Sets the text of the `data-field` slots below `root`; only what differs is touched. */
 export function fill(root, texts) {
   for (const [name, text] of Object.entries(texts)) {
@@ -17,6 +19,22 @@ export function show(root, parts) {
   }
 }
 
+/** Sets the time in a `data-field` slot, in the viewer's zone. */
+export function setTime(root, name, instant) {
+  const time = root.querySelector(`[data-field="${name}"]`);
+  if (!time || !instant) return;
+  if (time.dateTime !== instant) time.dateTime = instant;
+  const text = localTime(instant);
+  if (time.textContent !== text) time.textContent = text;
+}
+
+/** Sets the shape in a `data-field` slot. */
+export function setShape(root, name, shape) {
+  const use = root.querySelector(`[data-field="${name}"]`);
+  const address = `#shape-${shape}`;
+  if (use.getAttribute("href") !== address) use.setAttribute("href", address);
+}
+
 /** Sets `data-*` attributes of one element. */
 export function mark(element, values) {
   for (const [name, value] of Object.entries(values)) {
@@ -27,18 +45,24 @@ export function mark(element, values) {
 
 /**
  * Makes the children of `container` those of `items`, in their order, and keeps an element as long
- * as its key stays: what is open, focused or hovered stays so.
+ * as its key stays: what is open, focused or hovered stays so. An element that shows the very same
+ * item already is not touched. Pauses (`yield`) after each one.
  */
-export function reconcile(container, items, { key, keyOf, template, update }) {
+export function* reconcile(container, items, { key, keyOf, template, update }) {
   const present = new Map([...container.children].map((child) => [keyOf(child), child]));
   let cursor = container.firstElementChild;
   for (const item of items) {
     const name = key(item);
     const element = present.get(name) || template.content.firstElementChild.cloneNode(true);
     present.delete(name);
-    update(element, item);
+    const isNew = element.shown !== item;
+    if (isNew) {
+      update(element, item);
+      element.shown = item;
+    }
     if (element === cursor) cursor = cursor.nextElementSibling;
     else container.insertBefore(element, cursor);
+    if (isNew) yield;
   }
   for (const gone of present.values()) gone.remove();
 }
