@@ -1,5 +1,6 @@
 """Checks in the console: how everything is, its history, and a test on demand."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django import forms
@@ -283,6 +284,42 @@ class CheckAdmin(GuardedModelAdmin):
         return _("kept sealed") if check.has_secret else _("none")
 
 
+PHASES = {
+    "resolve": gettext_lazy("name resolved"),
+    "connect": gettext_lazy("connected"),
+    "tls": gettext_lazy("encrypted"),
+    "first_byte": gettext_lazy("first byte"),
+    "body": gettext_lazy("body read"),
+    "ping": gettext_lazy("pinged"),
+    "read": gettext_lazy("read"),
+    "write": gettext_lazy("written"),
+    "round_trip": gettext_lazy("there and back"),
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of the last run's time, as drawn: per cent of the whole, from the left."""
+
+    name: str
+    title: Any
+    took: str
+    left: str
+    width: str
+
+
+def _phases(check: Check) -> list[Phase]:
+    """What the last run spent its time on, in order; none if it did not get so far."""
+    found: dict[str, float] = check.facts.get("phases", {})
+    whole, drawn, before = sum(found.values()) or 1.0, [], 0.0
+    for name, seconds in found.items():
+        left, width = (f"{100 * part / whole:.2f}%" for part in (before, seconds))
+        title = PHASES.get(name, name)
+        drawn.append(Phase(name, title, _milliseconds(seconds), left, width))
+        before += seconds
+    return drawn
+
+
 def _history(check: Check) -> dict[str, Any]:
     """What a check's page shows of it: where the chart's points are, changes, results."""
     address = f"{reverse('check-history', args=[check.pk])}?environment={check.environment.slug}"
@@ -290,6 +327,8 @@ def _history(check: Check) -> dict[str, Any]:
     moves = Transition.objects.filter(subject=check).order_by("-at", "-pk")[:SHOWN]
     return {
         "history": address,
+        "phases": _phases(check),
+        "total": _milliseconds(check.latency_seconds),
         "spans": SPANS,
         "runs": [
             (row.at, MARKS[row.mark], _milliseconds(row.latency_seconds), row.detail)

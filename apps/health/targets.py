@@ -38,8 +38,10 @@ EXAMPLES = {
 }
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 LONGEST_SECRET = 2000  # characters
+LONGEST_TEXT = 200  # characters of a setting
 _STATUSES = re.compile(r"\d{3}(-\d{3})?(,\d{3}(-\d{3})?)*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9._:@/-]{1,200}", re.ASCII)
+_PATH = re.compile(r"[^.\s]+(\.[^.\s]+){0,9}")
 # Beside link-local networks: the metadata services of clouds that are elsewhere.
 METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
 
@@ -179,7 +181,8 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     pattern: re.Pattern[str] | None = None
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = None  # of a whole number, if the default is one
+    is_json: bool = False  # a value that is compared with one of JSON
 
     def error(self, value: Any) -> str:
         """What is wrong with a value; empty: nothing."""
@@ -189,17 +192,31 @@ class Option:
             return "" if isinstance(value, bool) else _("It is true or false.")
         if self.bounds is not None:
             return self._number_error(value, *self.bounds)
+        if self.is_json:
+            return "" if _is_plain(value) else _("It is text, a number, true, false or null.")
         if not isinstance(value, str):
             return _("It is text.")
+        if len(value) > LONGEST_TEXT or "\0" in value:
+            return _("It has at most %d characters, and no NUL.") % LONGEST_TEXT
         is_fine = self.pattern is None or not value or self.pattern.fullmatch(value)
         return "" if is_fine else _("It is not of the right form: %s") % self.help
 
-    @staticmethod
-    def _number_error(value: Any, least: float, most: float) -> str:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    def _number_error(self, value: Any, least: float, most: float) -> str:
+        kinds = int if isinstance(self.default, int) else int | float
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
         if is_number and least <= value <= most:
             return ""
+        if kinds is int:
+            words = {"least": least, "most": most}
+            return _("Must be a whole number from %(least)g to %(most)g.") % words
         return _("Must be from %(least)g to %(most)g.") % {"least": least, "most": most}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a value of JSON that holds no others, and not too long to keep."""
+    if isinstance(value, str):
+        return len(value) <= LONGEST_TEXT and "\0" not in value
+    return value is None or (isinstance(value, bool | int | float) and abs(value) <= 2**53)
 
 
 _WRITE_PROBE = Option(True, "Whether it also tries a write, to notice a server that only reads.")
@@ -211,6 +228,18 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
             "200-299", "Statuses and ranges with commas between: 200-299,401.", pattern=_STATUSES
         ),
         "verify_certificate": Option(True, "Whether the certificate must be valid."),
+        "certificate_days": Option(
+            14, "With fewer days until the certificate ends, degraded; 0: never.", bounds=(0, 365)
+        ),
+        "follow_redirects": Option(
+            0, "How many redirects it follows, each judged like an address.", bounds=(0, 5)
+        ),
+        "body_contains": Option("", "Text that the answer must have in it."),
+        "body_lacks": Option("", "Text that the answer must not have in it."),
+        "json_path": Option(
+            "", "Where to look in an answer in JSON, such as status or parts.0.up.", pattern=_PATH
+        ),
+        "json_equals": Option(None, "What must be there; null: anything.", is_json=True),
     },
     "tcp": {},
     "postgresql": {"write_probe": _WRITE_PROBE},
@@ -245,7 +274,17 @@ def option_errors(kind: str, options: Mapping[str, Any]) -> Errors:
             text = known[name].error(value)
         if text:
             errors[f"settings.{name[:80]}"] = [text]
-    return errors
+    return errors or _together_errors(kind, options)
+
+
+def _together_errors(kind: str, options: Mapping[str, Any]) -> Errors:
+    """What is wrong with settings that are fine one by one."""
+    if options.get("json_equals") is not None and not options.get("json_path"):
+        return {"settings.json_path": [_("Say where `json_equals` is to be looked for.")]}
+    reads = any(options.get(name) for name in ("body_contains", "body_lacks", "json_path"))
+    if kind == "http" and reads and options.get("method") == "HEAD":
+        return {"settings.method": [_("An answer to HEAD has no body to look into.")]}
+    return {}
 
 
 def is_expected(status: int, expected: str) -> bool:

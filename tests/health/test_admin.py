@@ -95,6 +95,16 @@ class TestPage:
         assert "connection refused" in shown
         assert "<style" not in shown.partition("hf-history")[2].partition("</section>")[0]
 
+    def test_it_shows_where_the_last_runs_time_went(self, place: Environment) -> None:
+        check, browser = make.check(place), make.browser()
+        phases = {"resolve": 0.001, "connect": 0.003}
+        Check.objects.filter(pk=check.pk).update(facts={"phases": phases}, latency_seconds=0.004)
+
+        shown = text(browser.get(page(check, "change")))
+
+        assert 'class="hf-phase-connect" x="25.00%" width="75.00%"' in shown
+        assert "in total 4.0 ms" in shown
+
     def test_the_chart_gets_its_points(self, place: Environment) -> None:
         check, browser = make.check(place), make.browser()
         browser.post(page(check, "test"), {"version": "1"})

@@ -2,8 +2,10 @@
 
 import http.server
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -11,8 +13,12 @@ import psycopg
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis as RedisClient
 
+from apps.core import clock
 from apps.health import canary, rules
 from apps.health.prober import Prober
 from apps.health.probes.outcomes import Outcome
@@ -33,20 +39,33 @@ def ask(kind: str, url: str, *, timeout: float = TIMEOUT, **options: Any) -> Out
     return prober.submit(target).result(timeout=timeout + GRACE)
 
 
+BODIES = {
+    "fine": b'{"status": "ok", "parts": [{"up": true, "queue": 0}]}',
+    "lying": b'{"status": "error", "parts": [{"up": false, "queue": 1}]}',
+    "page": b"<h1>It works</h1>",
+    "endless": b"x" * 300_000 + b"the end",
+    "deep": b"[" * 100_000,
+}
+
+
 class Site(http.server.BaseHTTPRequestHandler):
-    """Answers with the status that the path names; /slow never."""
+    """Answers with the status that the path names, and the body or place after `?`; /slow never."""
 
     hung: ClassVar = threading.Event()
     seen: ClassVar[list[tuple[str, str]]] = []
 
     def do_GET(self) -> None:
         self.seen.append((self.path, self.headers.get("Authorization", "")))
-        if self.path == "/slow":
+        place = urlsplit(self.path)
+        if place.path == "/slow":
             self.hung.wait(30)
             return
-        self.send_response(int(self.path.strip("/")))
-        self.send_header("Location", "http://169.254.169.254/")
+        body = BODIES.get(place.query, b"")
+        self.send_response(int(place.path.strip("/")))
+        self.send_header("Location", place.query or "http://169.254.169.254/")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None: ...
 
@@ -58,6 +77,30 @@ def site() -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         Site.hung.set()
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A site whose certificate signed itself and ends in ten days."""
+    where = tmp_path_factory.mktemp("certificate")
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(clock.now() - timedelta(days=1))
+        .not_valid_after(clock.now() + timedelta(days=10, minutes=5))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form, unlocked = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    both = key.private_bytes(pem, form, unlocked) + made.public_bytes(pem)
+    (where / "both.pem").write_bytes(both)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(where / "both.pem")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
@@ -245,7 +288,79 @@ class TestHTTP:
     def test_phases_are_told_apart(self, site: str) -> None:
         found = ask("http", f"{site}/200", timeout=10)
 
-        assert {"resolve", "connect", "wait"} == found.facts["phases"].keys()
+        phases = found.facts["phases"]
+        assert {"resolve", "connect", "first_byte"} == phases.keys()
+        assert found.latency == pytest.approx(sum(phases.values()), abs=0.05)
+
+    @pytest.mark.parametrize(
+        ("body", "options", "said"),
+        [
+            ("fine", {"body_contains": '"ok"', "body_lacks": "error"}, ""),
+            ("fine", {"json_path": "status", "json_equals": "ok"}, ""),
+            ("fine", {"json_path": "parts.0.up", "json_equals": True}, ""),
+            ("fine", {"json_path": "parts"}, ""),  # there, whatever it is
+            ("lying", {"body_contains": '"ok"'}, "no “"),
+            ("lying", {"body_lacks": "error"}, "has “error”"),
+            ("lying", {"json_path": "status", "json_equals": "ok"}, "else than"),
+            ("lying", {"json_path": "parts.0.queue", "json_equals": True}, "else than"),
+            ("lying", {"json_path": "parts.1.up"}, "nothing at"),
+            ("page", {"json_path": "status"}, "not JSON"),
+            ("deep", {"json_path": "0"}, "not JSON"),
+            ("endless", {"body_contains": "the end"}, "no “the end”"),
+            ("endless", {"body_lacks": "error"}, "longer than the 256 KiB"),
+        ],
+    )
+    def test_200_with_an_error_in_its_body_is_noticed(
+        self, site: str, body: str, options: dict[str, Any], said: str
+    ) -> None:
+        found = ask("http", f"{site}/200?{body}", timeout=10, **options)
+
+        assert found.is_ok == (not said), found
+        assert said in found.detail
+
+    def test_days_until_the_certificate_ends_are_told(self, encrypted: str) -> None:
+        unverified = {"verify_certificate": False}
+        short = ask("http", f"{encrypted}/200", timeout=10, **unverified)
+        enough = ask("http", f"{encrypted}/200", timeout=10, certificate_days=10, **unverified)
+        verified = ask("http", f"{encrypted}/200", timeout=10)
+
+        assert (short.mark, enough.mark, verified.mark) == (rules.IMPAIRED, rules.OK, rules.FAILED)
+        assert "ends in 10 days, fewer than 14" in short.detail
+        assert enough.facts["certificate_days_left"] == pytest.approx(10, abs=0.1)
+        assert {"resolve", "connect", "tls", "first_byte"} == enough.facts["phases"].keys()
+        assert "certificate is not valid" in verified.detail
+
+    def test_a_redirect_to_what_is_not_encrypted_is_refused(
+        self, encrypted: str, site: str
+    ) -> None:
+        options = {"verify_certificate": False, "follow_redirects": 1}
+
+        found = ask("http", f"{encrypted}/302?{site}/200", timeout=10, **options)
+
+        assert "not encrypted" in found.detail
+
+    def test_redirects_are_followed_as_often_as_allowed(self, site: str) -> None:
+        there = f"{site}/302?/302?/200"
+
+        found = [ask("http", there, timeout=10, follow_redirects=most) for most in (0, 1, 2)]
+
+        assert [each.facts.get("http_status") for each in found] == [None, None, 200]
+
+    def test_a_redirect_to_metadata_is_refused(self, site: str) -> None:
+        found = ask("http", f"{site}/302", timeout=10, follow_redirects=5)
+
+        assert "redirects where no check may go" in found.detail
+        assert "metadata" in found.detail
+
+    def test_a_redirect_to_another_place_gets_no_secret(self, site: str) -> None:
+        there = site.replace("127.0.0.1", "localhost")
+        address = f"{site}/302?{there}/204"
+
+        Site.seen.clear()
+        options = {"follow_redirects": 1}
+        prober.submit(Target("http", address, "tok", options, 10)).result(timeout=11)
+
+        assert [sent for _path, sent in Site.seen] == ["Bearer tok", ""]
 
     def test_one_that_never_answers_ends_at_the_deadline(self, site: str) -> None:
         assert "no answer" in ask("http", f"{site}/slow", timeout=0.3).detail

@@ -82,6 +82,13 @@ class TestOptions:
             ("http", {"expected_status": 200}),
             ("http", {"verify_certificate": 1}),
             ("http", {"write_probe": True}),
+            ("http", {"follow_redirects": 2.5}),
+            ("http", {"follow_redirects": 6}),
+            ("http", {"body_contains": "a\0b"}),
+            ("http", {"body_lacks": "a" * 201}),
+            ("http", {"json_path": "a..b"}),
+            ("http", {"json_equals": {"a": 1}, "json_path": "a"}),
+            ("http", {"method": "HEAD", "body_lacks": "error"}),
             ("rabbitmq", {"queue": "a\nb"}),
             ("host", {"memory_share": 85}),
             ("host", {"memory_share": True}),
@@ -92,6 +99,9 @@ class TestOptions:
         self, kind: str, options: dict[str, object]
     ) -> None:
         assert list(option_errors(kind, options)) == [f"settings.{next(iter(options))}"]
+
+    def test_a_value_to_be_compared_needs_a_place(self) -> None:
+        assert list(option_errors("http", {"json_equals": 1})) == ["settings.json_path"]
 
     @pytest.mark.parametrize("kind", targets.OPTIONS)
     def test_the_defaults_are_fine(self, kind: str) -> None:

@@ -42,9 +42,9 @@ class Stopwatch:
         self.phases: dict[str, float] = {}
 
     def lap(self, phase: str) -> None:
-        """The phase that ends now."""
+        """The phase that ends now; one that comes again is added to what it took before."""
         now = time.monotonic()
-        self.phases[phase] = round(now - self._lap, 6)
+        self.phases[phase] = round(self.phases.get(phase, 0.0) + now - self._lap, 6)
         self._lap = now
 
     @property
