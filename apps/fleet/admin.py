@@ -13,7 +13,14 @@ from apps.core.actor import SYSTEM_SCOPE, Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
 from apps.core.forms import environment_field
 from apps.fleet import services
-from apps.fleet.models import Dependency, Environment, Instance, Service
+from apps.fleet.models import (
+    LONGEST_TARGET,
+    SHORTEST_TARGET,
+    Dependency,
+    Environment,
+    Instance,
+    Service,
+)
 
 
 def _slug_field() -> forms.CharField:
@@ -46,6 +53,22 @@ class NewServiceForm(ServiceForm):
 
 class DependencyForm(GuardedForm):
     description = forms.CharField(label=gettext_lazy("What it is"), max_length=300, required=False)
+    critical = forms.BooleanField(
+        label=gettext_lazy("Services cannot do without it"),
+        required=False,
+        initial=True,
+        help_text=gettext_lazy(
+            "While it is down the health score of services that call it is 40 at most, 70 while it "
+            "is degraded. Without this mark it makes them degraded at worst."
+        ),
+    )
+    latency_target_seconds = forms.FloatField(
+        label=gettext_lazy("Fast enough within (s)"),
+        initial=1.0,
+        min_value=SHORTEST_TARGET,
+        max_value=LONGEST_TARGET,
+        help_text=gettext_lazy("Calls that take longer lower its health score."),
+    )
 
 
 class NewDependencyForm(DependencyForm):
@@ -155,11 +178,14 @@ class ServiceAdmin(GuardedModelAdmin):
 @admin.register(Dependency)
 class DependencyAdmin(GuardedModelAdmin):
     change_form_template = "fleet/object.html"
-    list_display = ("slug", "environment", "description")
-    list_filter = ("environment",)
+    list_display = ("slug", "environment", "criticality", "description")
+    list_filter = ("environment", "critical")
     list_select_related = ("environment",)
     search_fields = ("slug", "description")
-    fields = ("slug", "environment", "description", "created_at", "version")
+    fields = (
+        *("slug", "environment", "description", "criticality", "latency_target"),
+        *("created_at", "version"),
+    )
     readonly_fields = fields
     creations: ClassVar = {
         "new": Change(
@@ -180,9 +206,27 @@ class DependencyAdmin(GuardedModelAdmin):
             apply=_update_dependency,
             submit=gettext_lazy("Save"),
             done=gettext_lazy("%(object)s is changed."),
-            initial=lambda row: {"description": row.description},
+            initial=lambda row: {
+                "description": row.description,
+                "critical": row.critical,
+                "latency_target_seconds": row.latency_target_seconds,
+            },
         )
     }
+
+    @column(
+        gettext_lazy("Criticality"),
+        order="critical",
+        badge={"critical": "warning", "optional": "info"},
+    )
+    def criticality(self, dependency: Dependency) -> tuple[str, str]:
+        if dependency.critical:
+            return "critical", _("critical")
+        return "optional", _("services can do without")
+
+    @column(gettext_lazy("Fast enough within"))
+    def latency_target(self, dependency: Dependency) -> str:
+        return _("%(seconds)g s") % {"seconds": dependency.latency_target_seconds}
 
 
 class HeardFilter(admin.SimpleListFilter):

@@ -11,13 +11,20 @@ from rest_framework.views import APIView
 
 from apps.core import clock
 from apps.core.actor import SYSTEM_SCOPE
-from apps.core.api import Strict, if_match, query, respond, valid
+from apps.core.api import Number, Strict, if_match, query, respond, valid
 from apps.core.db import get_visible
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
 from apps.core.schema import IF_MATCH, PAGE
 from apps.fleet import services
-from apps.fleet.models import Dependency, Environment, Instance, Service
+from apps.fleet.models import (
+    LONGEST_TARGET,
+    SHORTEST_TARGET,
+    Dependency,
+    Environment,
+    Instance,
+    Service,
+)
 
 
 class EnvironmentOut(serializers.ModelSerializer[Environment]):
@@ -41,7 +48,10 @@ class DependencyOut(serializers.ModelSerializer[Dependency]):
 
     class Meta:
         model = Dependency
-        fields = ("id", "environment", "slug", "description", "created_at", "version")
+        fields = (
+            *("id", "environment", "slug", "description", "critical", "latency_target_seconds"),
+            *("created_at", "version"),
+        )
         read_only_fields = fields
 
 
@@ -81,13 +91,22 @@ class ServicePatch(Strict):
     owner = serializers.CharField(max_length=120, required=False, allow_blank=True)
 
 
-class DependencyIn(Strict):
-    slug = serializers.CharField(max_length=80)
-    description = serializers.CharField(max_length=300, default="", allow_blank=True)
-
-
 class DependencyPatch(Strict):
     description = serializers.CharField(max_length=300, required=False, allow_blank=True)
+    critical = serializers.BooleanField(
+        required=False,
+        help_text="Whether services that call it cannot do without; else it degrades them at most.",
+    )
+    latency_target_seconds = Number(
+        min_value=SHORTEST_TARGET,
+        max_value=LONGEST_TARGET,
+        required=False,
+        help_text="Seconds within which a call is fast enough, for the health score.",
+    )
+
+
+class DependencyIn(DependencyPatch):
+    slug = serializers.CharField(max_length=80)
 
 
 class NameQuery(Strict):
@@ -219,7 +238,7 @@ class DependencyView(APIView):
 
     @extend_schema(request=DependencyPatch, responses=DependencyOut, parameters=[IF_MATCH])
     def patch(self, request: Request, dependency_id: int) -> Response:
-        """Change the description; the slug never changes."""
+        """Change some of it; the slug never changes."""
         body = valid(DependencyPatch, request.data)
         row = services.update_dependency(
             dependency_id, version=if_match(request), actor=actor_of(request), **body

@@ -19,6 +19,8 @@ NAME = RegexValidator(
     _("Use 1–80 lower-case letters, digits, dots, dashes or underscores, e.g. payments-api."),
 )
 
+SHORTEST_TARGET, LONGEST_TARGET = 0.001, 100.0  # seconds; histograms reach no further
+
 
 class EnvironmentQuerySet(models.QuerySet["Environment"]):
     def visible_to(self, actor: Actor) -> Self:
@@ -103,6 +105,8 @@ class Dependency(Versioned):
     environment = models.ForeignKey(Environment, models.PROTECT, related_name="+")
     slug = models.CharField(max_length=80, validators=[NAME])
     description = models.CharField(max_length=300, blank=True)
+    critical = models.BooleanField(default=True)  # services that call it cannot do without
+    latency_target_seconds = models.FloatField(default=1.0)  # a call so long is still fine
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = DependencyQuerySet.as_manager()
@@ -116,6 +120,13 @@ class Dependency(Versioned):
                 condition=models.Q(slug__regex=SLUG.pattern),
                 name="fleet_dependency_slug_form",
             ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    latency_target_seconds__gte=SHORTEST_TARGET,
+                    latency_target_seconds__lte=LONGEST_TARGET,
+                ),
+                name="fleet_dependency_target",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -126,7 +137,12 @@ class Dependency(Versioned):
         return self.environment_id
 
     def as_audited(self) -> dict[str, Any]:
-        return {"slug": self.slug, "description": self.description}
+        return {
+            "slug": self.slug,
+            "description": self.description,
+            "critical": self.critical,
+            "latency_target_seconds": self.latency_target_seconds,
+        }
 
 
 class Usage(models.Model):

@@ -12,7 +12,17 @@ from apps.core import bulk, bus
 from apps.core.actor import Actor
 from apps.core.db import check_version, get_visible, swap
 from apps.core.errors import Conflict, Forbidden, RuleBroken
-from apps.fleet.models import NAME, SLUG, Dependency, Environment, Instance, Service, Usage
+from apps.fleet.models import (
+    LONGEST_TARGET,
+    NAME,
+    SHORTEST_TARGET,
+    SLUG,
+    Dependency,
+    Environment,
+    Instance,
+    Service,
+    Usage,
+)
 
 N = TypeVar("N", Environment, Service, Dependency)
 
@@ -76,25 +86,35 @@ def update_service(
 
 
 @transaction.atomic
-def create_dependency(slug: str, *, description: str = "", actor: Actor) -> Dependency:
-    """Add a dependency to the actor's environment; raises RuleBroken, Conflict or Forbidden."""
+def create_dependency(slug: str, *, actor: Actor, **values: Any) -> Dependency:
+    """Add a dependency to the actor's environment; raises RuleBroken, Conflict or Forbidden.
+
+    Of `values` there may be: description, critical, latency_target_seconds.
+    """
     _check_reach(actor)
+    _check_target(values)
     return _create(
         Dependency,
         "dependency.created",
         actor,
         environment_id=actor.environment_id,
         slug=slug,
-        description=description,
+        **values,
     )
 
 
 @transaction.atomic
 def update_dependency(
-    dependency_id: int, *, version: int | None, actor: Actor, **changes: str
+    dependency_id: int, *, version: int | None, actor: Actor, **changes: Any
 ) -> Dependency:
-    """Change the description; raises NotFound, Stale or Forbidden."""
+    """Change the description, whether services can do without it, or how fast it should be.
+
+    Raises:
+        NotFound, Stale, Forbidden.
+        RuleBroken: the latency target is out of bounds.
+    """
     _check_reach(actor)
+    _check_target(changes)
     dependency = get_visible(Dependency.objects, actor=actor, pk=dependency_id)
     return _update(dependency, "dependency.updated", version, actor, changes)
 
@@ -183,6 +203,14 @@ def _check_reach(actor: Actor) -> None:
         )
 
 
+def _check_target(values: dict[str, Any]) -> None:
+    target = values.get("latency_target_seconds")
+    if target is not None and not SHORTEST_TARGET <= target <= LONGEST_TARGET:
+        text = _("Must be from %(least)g s to %(most)g s.")
+        text %= {"least": SHORTEST_TARGET, "most": LONGEST_TARGET}
+        raise RuleBroken(text, errors={"latency_target_seconds": [text]})
+
+
 def _create(model: type[N], action: str, actor: Actor, **values: Any) -> N:
     slug = values["slug"]
     if not SLUG.fullmatch(slug):
@@ -200,7 +228,7 @@ def _create(model: type[N], action: str, actor: Actor, **values: Any) -> N:
     return row
 
 
-def _update(row: N, action: str, version: int | None, actor: Actor, changes: dict[str, str]) -> N:
+def _update(row: N, action: str, version: int | None, actor: Actor, changes: dict[str, Any]) -> N:
     """Values that are there already change nothing: no version, no audit entry."""
     check_version(row, version)
     if all(getattr(row, name) == value for name, value in changes.items()):

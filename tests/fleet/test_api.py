@@ -75,6 +75,44 @@ class TestEnvironments:
 
 
 @pytest.mark.django_db
+class TestWhatIsCritical:
+    """Whether services can do without a dependency, and how fast it should be."""
+
+    def test_everything_is_until_somebody_says_otherwise(self) -> None:
+        row = make.dependency()
+        client = make.client(row.environment)
+        before = client.get(f"/api/v1/dependencies/{row.pk}").json()
+        body = {"critical": False, "latency_target_seconds": 0.25}
+
+        after = client.patch(
+            f"/api/v1/dependencies/{row.pk}", body, headers={"If-Match": '"1"'}
+        ).json()
+
+        assert (before["critical"], before["latency_target_seconds"]) == (True, 1)
+        assert (after["critical"], after["latency_target_seconds"]) == (False, 0.25)
+        entry = Entry.objects.latest("at").content
+        assert (entry["before"]["critical"], entry["after"]["critical"]) == (True, False)
+
+    @pytest.mark.parametrize("target", [0, 0.0001, 101, -1, "1", None])
+    def test_a_target_out_of_bounds_is_400(self, target: Any) -> None:
+        body = {"slug": "payments-api", "latency_target_seconds": target}
+
+        answer = make.client().post("/api/v1/dependencies", body)
+
+        assert (answer.status_code, [*answer.json()["errors"]]) == (400, ["latency_target_seconds"])
+
+    def test_people_set_it_in_the_console(self) -> None:
+        row = make.dependency()
+        page = f"/admin/fleet/dependency/{row.pk}/edit/"
+        form = {"description": "", "latency_target_seconds": "2.5", "version": "1"}
+
+        make.browser().post(page, form)
+
+        row.refresh_from_db()
+        assert (row.critical, row.latency_target_seconds) == (False, 2.5)
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("path", "model", "make_one"),
     [

@@ -49,6 +49,7 @@ class Requests:
     server_errors: int  # 5xx
     error_rate: float | None  # share of 5xx; None: too few requests
     p95: float | None
+    latency: dict[str, int]  # the histogram it was taken of
 
 
 @dataclass(frozen=True)
@@ -309,4 +310,5 @@ def _requests(service: str, counts: rules.Counts, elapsed: float) -> Requests:
         server_errors=counts.get("server_errors"),
         error_rate=counts.get("server_errors") / count if is_enough else None,
         p95=counts.quantile(0.95),
+        latency=counts.latency,
     )

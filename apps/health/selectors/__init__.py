@@ -44,6 +44,7 @@ class CheckState:
     is_stale: bool  # not looked at for two intervals: it may be otherwise by now
     latency_seconds: float | None
     success_rate: float | None  # share of the newest results
+    results: int  # it was taken of
     detail: str
 
 
@@ -80,6 +81,7 @@ def state_of(check: Check) -> CheckState:
         is_stale=check.is_stale,
         latency_seconds=check.latency_seconds,
         success_rate=check.success_rate,
+        results=len(check.recent),
         detail=check.detail,
     )
 
