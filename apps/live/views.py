@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
+from apps.accounts.models import User
 from apps.accounts.selectors import actor_of_token, find_token, scopes_by_environment
 from apps.accounts.services import note_use
 from apps.audit import services as audit
@@ -83,7 +84,7 @@ def _page(request: HttpRequest) -> HttpResponse:
             "legend": list(rules.URGENCY),
             "is_demo": settings.DEMO,
             "may": _may(request, grant),
-            "pages": _pages(frame.content["environment"]["slug"]),
+            "pages": _pages(request, frame.content["environment"]["slug"]),
         }
         return render(request, "live/wall.html", context)
     if not request.user.is_authenticated:
@@ -123,18 +124,19 @@ def _picture(environment_id: int) -> dict[str, Any]:
 
 def _may(request: HttpRequest, grant: Grant) -> dict[str, bool]:
     """What this viewer may flip on the console's pages; nothing for a kiosk."""
-    if grant.user_id is None or not request.user.is_staff:
+    if grant.user_id is None or not isinstance(request.user, User) or not request.user.is_staff:
         return {}
     scopes = scopes_by_environment(request.user).get(grant.environment_id, ())
     return {what: f"{what}:write" in scopes for what in ("flags", "overrides", "alerts")}
 
 
-def _pages(slug: str) -> dict[str, str]:
-    """Where the console's own pages are, and where those lead back to."""
+def _pages(request: HttpRequest, slug: str) -> dict[str, str]:
+    """Where the console's own pages are, and where those lead back to; no history for a kiosk."""
     return {
         "flags": reverse("admin:degradation_flag_changelist"),
         "overrides": reverse("admin:policies_override_changelist"),
         "alerts": reverse("admin:alerts_alert_changelist"),
+        "history": reverse("history") if getattr(request.user, "is_staff", False) else "",
         "here": f"{reverse('wall')}?{urlencode({'environment': slug})}",
     }
 

@@ -273,8 +273,15 @@ class TestFlipping:
 
         assert answer["Location"] == f"/admin/degradation/flag/{flag.pk}/change/"
 
-    def test_a_viewer_is_offered_none(self, here: Environment, viewer: Client) -> None:
-        assert "data-link" not in self.page(here, viewer)
+    def test_a_viewer_is_offered_none_but_how_it_went(
+        self, here: Environment, viewer: Client
+    ) -> None:
+        text = self.page(here, viewer)
+
+        assert set(re.findall(r'data-link="([a-z-]+)"', text)) == {"history"}
+        place = "/admin/history/?environment=here&service=checkout"
+        assert f'href="{place}"' in text
+        assert f'href="{place}&dependency=payments-api"' in text
 
     def test_a_kiosk_is_offered_none(self, here: Environment) -> None:
         screen = kiosk(make.token(here, scopes=["wall:read"])[1])

@@ -6,7 +6,9 @@ const NAMED_BY = { services: "slug", tiles: "dependency" };
 function patchedList(before, { order, set }, key) {
   const had = new Map(before.map((each) => [each[key], each]));
   const names = order ?? before.map((each) => each[key]);
-  return names.map((name) => (set[name] ? patched(had.get(name) ?? {}, set[name]) : had.get(name)));
+  // A service may be called "constructor": look at what the change itself holds.
+  return names.map((name) => (Object.hasOwn(set, name)
+    ? patched(had.get(name) ?? {}, set[name]) : had.get(name)));
 }
 
 /** What `change` makes of `before`, which stays as it is. */

@@ -3,7 +3,7 @@
 
 /** Addresses of the pages, with the place filled in. */
 export function pagesOf(wall, frame) {
-  const { flags, overrides, alerts, here } = wall.dataset;
+  const { flags, overrides, alerts, history, here } = wall.dataset;
   const at = (page, places) => {
     const known = Object.entries(places).filter(([, id]) => id);
     return `${page}?${new URLSearchParams([...known, ["next", here]])}`;
@@ -11,6 +11,8 @@ export function pagesOf(wall, frame) {
   const may = wall.dataset.may.split(" ");
   const environment = frame.environment.id;
   return {
+    history: (places) => history
+      && `${history}?${new URLSearchParams({ environment: frame.environment.slug, ...places })}`,
     readOnly: (row) => row.id && at(`${flags}read-only/`, { environment, service: row.id }),
     override: (row, tile) => tile.id
       && at(`${overrides}engage/`, { environment, service: row.id, dependency: tile.id }),

@@ -26,6 +26,7 @@ function updateTile(element, tile, row, pages) {
   const trend = element.querySelector('[data-part="trend"]');
   trend.toggleAttribute("hidden", !tile.trend);
   if (tile.trend) draw(trend, tile.trend);
+  point(element, "history", pages.history({ service: row.slug, dependency: tile.dependency }));
   point(element, "override", pages.override(row, tile));
 }
 
@@ -51,6 +52,7 @@ export function updateService(element, row, templates, pages) {
   element.setAttribute("aria-label", row.slug);
   const head = element.querySelector("header");
   updateHead(head, row);
+  point(head, "history", pages.history({ service: row.slug }));
   point(head, "read-only", pages.readOnly(row));
   head.querySelector("h2 a").href = chosen(row.slug);
   atOnce(reconcile(element.querySelector('[data-part="tiles"]'), row.tiles, {
