@@ -80,6 +80,7 @@ class Doors:
             "flags/<int:flag_id>/extend": {"lease_seconds": 3600},
             "checks/<int:check_id>": {"interval_seconds": 60},
             "checks/<int:check_id>/test": {},
+            "checks/<int:check_id>/ping": {"exit_code": 0},
             "alert-rules/<int:rule_id>": {"severity": "info"},
             "alert-settings": {"frozen": True} | REASON,
             "alerts/<int:alert_id>/acknowledge": {"note": "x"},

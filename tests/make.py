@@ -312,7 +312,7 @@ def check(
     return health.create_check(
         name or f"check-{next(_numbers)}",
         kind=kind,
-        values={"address": "" if kind == "host" else address, **values},
+        values={"address": "" if kind in {"host", "heartbeat"} else address, **values},
         actor=actor(where or environment()),
     )
 

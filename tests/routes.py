@@ -80,6 +80,8 @@ class Rows:
             return self.ids["engaged_flag_id"]
         if parameter == "redrive_id" and address.endswith("/resume"):
             return self.ids["paused_redrive_id"]
+        if parameter == "check_id" and address.endswith("/ping"):
+            return self.ids["heartbeat_id"]
         if parameter == "rule_id" and address.endswith("/restore"):
             return self.ids["default_rule_id"]
         return self.ids[parameter]
@@ -106,6 +108,7 @@ def rows_of_each_kind(environment: Environment) -> Rows:
         "instance_id": str(make.instance(service).pk),
         "token_id": make.token(environment)[0].pk,
         "check_id": make.check(environment).pk,
+        "heartbeat_id": make.check(environment, kind="heartbeat").pk,
         "entry_id": str(Entry.objects.latest("at").pk),
         "number": Revision.objects.earliest("number").number,
         "name": next(iter(PRESETS)),

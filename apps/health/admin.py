@@ -58,7 +58,10 @@ class CheckForm(GuardedForm):
         help_text=gettext_lazy('JSON, such as {"write_probe": false}. %s') % _OPTIONS,
     )
     interval_seconds = forms.FloatField(
-        label=gettext_lazy("Asked every … seconds"), min_value=1, max_value=86_400, required=False
+        label=gettext_lazy("Asked, or expected, every … seconds"),
+        min_value=1,
+        max_value=2_678_400,
+        required=False,
     )
     timeout_seconds = forms.FloatField(
         label=gettext_lazy("Deadline of one run, seconds"), min_value=0.1, max_value=30, initial=5
@@ -73,13 +76,15 @@ class CheckForm(GuardedForm):
         label=gettext_lazy("Down after so many failures in a row"),
         min_value=1,
         max_value=10,
-        initial=3,
+        required=False,
+        help_text=gettext_lazy("Empty: as it is. Of a new one 3, of a heartbeat 1."),
     )
     successes_to_recover = forms.IntegerField(
         label=gettext_lazy("Up after so many successes in a row"),
         min_value=1,
         max_value=10,
-        initial=2,
+        required=False,
+        help_text=gettext_lazy("Empty: as it is. Of a new one 2, of a heartbeat 1."),
     )
     slow_seconds = forms.FloatField(
         label=gettext_lazy("Slow above … seconds"),
@@ -116,7 +121,7 @@ class TestForm(GuardedForm):
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     """What a form says of a check; a field left empty that means "as it is" says nothing."""
-    unsaid = {"secret", "interval_seconds"}
+    unsaid = {"secret", "interval_seconds", "failures_to_confirm", "successes_to_recover"}
     return {name: value for name, value in values.items() if value or name not in unsaid}
 
 
@@ -140,14 +145,16 @@ def _delete(row: Check, *, actor: Actor, version: int | None, values: dict[str, 
 
 def _run(row: Check, *, actor: Actor, version: int | None, values: dict[str, Any]) -> str:
     check, outcome = services.run_check(row.pk, reason=values["reason"], actor=actor)
-    took = _milliseconds(outcome.latency)
+    took = _took(outcome.latency)
     said = ", ".join(filter(None, [outcome.detail, took]))
     words = {"check": check, "outcome": MARKS[outcome.mark], "said": said or "–"}
     return _("%(check)s: %(outcome)s (%(said)s)") % words
 
 
-def _milliseconds(seconds: float | None) -> str:
-    return "" if seconds is None else _("%.1f ms") % (1000 * seconds)
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return _("%.1f s") % seconds if seconds >= 10 else _("%.1f ms") % (1000 * seconds)
 
 
 def _settings_of(row: Check) -> dict[str, Any]:
@@ -249,6 +256,8 @@ class CheckAdmin(GuardedModelAdmin):
     ) -> Any:
         row = self.get_object(request, object_id) if object_id else None
         context = {**(extra_context or {}), **(_history(row) if row is not None else {})}
+        if row is not None and row.kind == Check.Kind.HEARTBEAT:
+            context["door"] = request.build_absolute_uri(reverse("check-ping", args=[row.pk]))
         return super().changeform_view(request, object_id, form_url, context)
 
     @column(gettext_lazy("State"), badge=COLOURS, order="status")
@@ -264,7 +273,7 @@ class CheckAdmin(GuardedModelAdmin):
 
     @column(gettext_lazy("Latency"), order="latency_seconds")
     def latency(self, check: Check) -> str:
-        return _milliseconds(check.latency_seconds) or "–"
+        return _took(check.latency_seconds) or "–"
 
     @column(gettext_lazy("Successes"))
     def successes(self, check: Check) -> str:
@@ -315,7 +324,7 @@ def _phases(check: Check) -> list[Phase]:
     for name, seconds in found.items():
         left, width = (f"{100 * part / whole:.2f}%" for part in (before, seconds))
         title = PHASES.get(name, name)
-        drawn.append(Phase(name, title, _milliseconds(seconds), left, width))
+        drawn.append(Phase(name, title, _took(seconds), left, width))
         before += seconds
     return drawn
 
@@ -328,11 +337,10 @@ def _history(check: Check) -> dict[str, Any]:
     return {
         "history": address,
         "phases": _phases(check),
-        "total": _milliseconds(check.latency_seconds),
+        "total": _took(check.latency_seconds),
         "spans": SPANS,
         "runs": [
-            (row.at, MARKS[row.mark], _milliseconds(row.latency_seconds), row.detail)
-            for row in results
+            (row.at, MARKS[row.mark], _took(row.latency_seconds), row.detail) for row in results
         ],
         "moves": moves,
     }

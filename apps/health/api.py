@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -71,7 +72,7 @@ class _Values(Strict):
         help_text=_SECRET,
     )
     settings = serializers.DictField(required=False, help_text=_SETTINGS)
-    interval_seconds = Number(min_value=1, max_value=86_400, required=False)
+    interval_seconds = Number(min_value=1, max_value=31 * 86_400, required=False)
     timeout_seconds = Number(min_value=0.1, max_value=30, required=False)
     retry_seconds = Number(min_value=1, max_value=3_600, required=False)
     failures_to_confirm = Whole(min_value=1, max_value=10, required=False)
@@ -107,6 +108,42 @@ class TestedOut(serializers.Serializer[Any]):
 class TestIn(Strict):
     reason = serializers.CharField(
         max_length=LONGEST_REASON, default="", allow_blank=True, help_text="For the audit log."
+    )
+
+
+class PingIn(Strict):
+    state = serializers.ChoiceField(
+        [(name, name) for name in ("start", "success", "fail")],
+        required=False,
+        help_text="Not said: success, or fail where an exit code is not 0.",
+    )
+    run = serializers.UUIDField(
+        required=False, help_text="The same at start and end; what is sent again counts once."
+    )
+    duration_seconds = Number(
+        min_value=0,
+        max_value=31 * 86_400,
+        required=False,
+        help_text="Not said: since the job said that it began.",
+    )
+    exit_code = Whole(min_value=0, max_value=255, required=False)
+
+    def validate(self, said: dict[str, Any]) -> dict[str, Any]:
+        code = said.get("exit_code")
+        if code is None:
+            return {"state": "success", **said}
+        state = "fail" if code else "success"
+        if said.setdefault("state", state) != state:
+            text = _("With this exit code the state is %s.") % state
+            raise serializers.ValidationError({"state": [text]})
+        return said
+
+
+class PingOut(serializers.Serializer[Any]):
+    counted = serializers.BooleanField(help_text="False: said before, or the check does not run.")
+    status = serializers.ChoiceField(Status.choices)
+    expected_by = serializers.DateTimeField(
+        allow_null=True, help_text="Without another ping it is missed then."
     )
 
 
@@ -236,6 +273,20 @@ class CheckTestView(APIView):
         reason = valid(TestIn, request.data)["reason"]
         check, outcome = services.run_check(check_id, reason=reason, actor=actor_of(request))
         return respond(TestedOut(_tested(check, outcome)))
+
+
+class PingView(APIView):
+    """POST /api/v1/checks/{id}/ping → 200; 400 no heartbeat, 403, 404."""
+
+    permission_classes = [requires("reports:write")]
+
+    @extend_schema(request=PingIn, responses=PingOut)
+    def post(self, request: Request, check_id: int) -> Response:
+        """What a job says of itself: that it began, ended well (the default) or failed."""
+        said = services.Ping(**valid(PingIn, request.data))
+        check, counted = services.ping(check_id, said, actor=actor_of(request))
+        told = {"counted": counted, "status": check.status, "expected_by": check.next_at}
+        return respond(PingOut(told))
 
 
 class ResultsView(APIView):

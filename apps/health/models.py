@@ -45,6 +45,7 @@ class Check(Versioned):
         RABBITMQ = "rabbitmq", _("RabbitMQ")
         CELERY = "celery", _("Celery")
         HOST = "host", _("Holdfast's host")
+        HEARTBEAT = "heartbeat", _("Heartbeat")
 
     environment = models.ForeignKey("fleet.Environment", models.PROTECT, related_name="+")
     name = models.CharField(max_length=80, validators=[NAME])
@@ -73,6 +74,8 @@ class Check(Versioned):
     recent = models.CharField(max_length=rules.WINDOW, blank=True)  # marks, the newest last
     detail = models.CharField(max_length=300, blank=True)
     facts = models.JSONField(default=dict)  # measured besides: phases, replication, queue lengths
+    started_at = models.DateTimeField(null=True)  # of a heartbeat: its job told that it began
+    started_run = models.UUIDField(null=True)  # which run of it, if it told that too
 
     objects = CheckQuerySet.as_manager()
 
@@ -85,13 +88,16 @@ class Check(Versioned):
             ),
             models.CheckConstraint(
                 condition=Q(
-                    kind__in=["http", "tcp", "postgresql", "redis", "rabbitmq", "celery", "host"]
+                    kind__in=[
+                        *("http", "tcp", "postgresql", "redis", "rabbitmq", "celery", "host"),
+                        "heartbeat",
+                    ]
                 ),
                 name="health_check_kind",
             ),
             models.CheckConstraint(condition=Q(status__in=_STATUSES), name="health_check_status"),
             models.CheckConstraint(  # what runs knows where
-                condition=Q(enabled=False) | Q(kind="host") | ~Q(address=""),
+                condition=Q(enabled=False) | Q(kind__in=["host", "heartbeat"]) | ~Q(address=""),
                 name="health_check_enabled_has_address",
             ),
             models.CheckConstraint(
@@ -100,7 +106,7 @@ class Check(Versioned):
                 name="health_check_runs_if_enabled",
             ),
             models.CheckConstraint(
-                condition=Q(interval_seconds__gte=1, interval_seconds__lte=86_400)
+                condition=Q(interval_seconds__gte=1, interval_seconds__lte=2_678_400)
                 & Q(timeout_seconds__gte=0.1, timeout_seconds__lte=30)
                 & Q(retry_seconds__gte=1, retry_seconds__lte=3_600)
                 & Q(failures_to_confirm__gte=1, failures_to_confirm__lte=10)
@@ -143,6 +149,7 @@ class Check(Versioned):
             options=self.settings,
             timeout=self.timeout_seconds,
             check_id=self.pk,
+            has_started=self.started_at is not None,
         )
 
     def as_audited(self) -> dict[str, Any]:
@@ -164,17 +171,25 @@ class Check(Versioned):
 
 
 class Result(models.Model):
-    """What came of one run of a check; kept two days, then summed up by the hour."""
+    """What came of one run of a check, or of a job; kept two days, then summed up by the hour."""
 
     subject = models.ForeignKey(Check, models.CASCADE, related_name="+")
     at = models.DateTimeField()
     mark = models.CharField(max_length=1)  # rules.OK, IMPAIRED or FAILED
     latency_seconds = models.FloatField(null=True)
     detail = models.CharField(max_length=300, blank=True)
+    run = models.UUIDField(null=True)  # of a job, as its pings name it
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(mark__in=["o", "s", "f"]), name="health_result_mark")
+            models.CheckConstraint(
+                condition=Q(mark__in=["o", "s", "f"]), name="health_result_mark"
+            ),
+            models.UniqueConstraint(  # a ping that is sent again
+                fields=["subject", "run"],
+                condition=Q(run__isnull=False),
+                name="health_result_run_once",
+            ),
         ]
         indexes = [
             models.Index(fields=["subject", "-at"], name="health_result_newest"),  # the page

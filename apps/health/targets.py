@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 Errors = dict[str, list[str]]
 
@@ -26,6 +27,7 @@ SCHEMES: Mapping[str, Mapping[str, int]] = {  # scheme: port where none is given
     "rabbitmq": {"amqp": 5672, "amqps": 5671},
     "celery": {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671},
     "host": {},
+    "heartbeat": {},
 }
 EXAMPLES = {
     "http": "https://api.example.com/health",
@@ -35,6 +37,11 @@ EXAMPLES = {
     "rabbitmq": "amqp://holdfast@mq.example.com:5672/shop",
     "celery": "redis://mq.example.com:6379/0",
     "host": "",
+    "heartbeat": "",
+}
+PLACELESS = {
+    "host": gettext_lazy("Holdfast's host has no address."),
+    "heartbeat": gettext_lazy("A heartbeat has no address: its job pings Holdfast."),
 }
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 LONGEST_SECRET = 2000  # characters
@@ -56,6 +63,7 @@ class Target:
     options: Mapping[str, Any]
     timeout: float  # seconds
     check_id: int = 0
+    has_started: bool = False  # of a heartbeat: its job began, and has not ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +106,8 @@ def parse(kind: str, text: str) -> Address:
 
 def address_errors(kind: str, text: str, *, is_enabled: bool) -> list[str]:
     """What is wrong with an address of this kind; nothing if it can be probed."""
-    if kind == "host":
-        return [_("Holdfast's host has no address.")] if text else []
+    if kind in PLACELESS:
+        return [str(PLACELESS[kind])] if text else []
     if not text:
         return [_("Say where it is, such as %s.") % EXAMPLES[kind]] if is_enabled else []
     try:
@@ -253,6 +261,14 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
         "cpu_share": Option(0.95, "Of processor time; above it, degraded.", bounds=(0.01, 1)),
         "memory_share": Option(0.85, "Of memory used; above it, degraded.", bounds=(0.01, 1)),
         "disk_free_share": Option(0.1, "Of disk free; below it, degraded.", bounds=(0, 0.99)),
+    },
+    "heartbeat": {
+        "grace_seconds": Option(
+            60.0, "How late a ping may be until it is missed.", bounds=(1, 604_800)
+        ),
+        "longest_seconds": Option(
+            3600.0, "How long its job may run once it told that it began.", bounds=(1, 604_800)
+        ),
     },
 }
 

@@ -10,7 +10,7 @@ from apps.core.errors import RuleBroken
 
 LONGEST_FOR = 86_400  # seconds
 SHORTEST_WINDOW, LONGEST_WINDOW = 10, 3600  # seconds
-CHECK_KINDS = ("http", "tcp", "postgresql", "redis", "rabbitmq", "celery", "host")
+CHECK_KINDS = (*("http", "tcp", "postgresql", "redis", "rabbitmq", "celery", "host", "heartbeat"),)
 SHORTEST_LEASE, LONGEST_LEASE = 60, 86_400  # seconds an action may keep a flag engaged
 SHORTEST_SILENCE, LONGEST_SILENCE = 60, 30 * 86_400  # seconds
 

@@ -39,7 +39,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "service-unavailable": _rule(
         "check_down",
         1,
-        check_kinds=["http", "tcp", "rabbitmq", "celery"],
+        check_kinds=["http", "tcp", "rabbitmq", "celery", "heartbeat"],
         severity="critical",
         no_data="no_data",
     ),

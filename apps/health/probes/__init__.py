@@ -6,7 +6,7 @@ needs to watch its time: the prober does, and does not wait for one that will no
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from apps.health.probes import celery, host, http, postgresql, rabbitmq, redis, tcp
+from apps.health.probes import celery, heartbeat, host, http, postgresql, rabbitmq, redis, tcp
 from apps.health.probes.outcomes import Outcome
 from apps.health.targets import Target
 
@@ -20,4 +20,5 @@ PROBES: Mapping[str, Probe] = {
     "rabbitmq": rabbitmq.probe,
     "celery": celery.probe,
     "host": host.probe,
+    "heartbeat": heartbeat.probe,
 }

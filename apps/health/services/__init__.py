@@ -7,15 +7,18 @@ from apps.health.services.checks import (
     run_check,
     update_check,
 )
+from apps.health.services.heartbeats import Ping, ping
 from apps.health.services.history import prune, roll_up, take_pulse
 from apps.health.services.runs import Claimed, claim_due, record
 
 __all__ = [
     "Claimed",
+    "Ping",
     "bring_check",
     "claim_due",
     "create_check",
     "delete_check",
+    "ping",
     "prune",
     "record",
     "roll_up",

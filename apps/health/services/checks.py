@@ -1,6 +1,7 @@
 """Changes to checks by people, and the run they may ask for."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from apps.fleet.models import NAME, SLUG, Dependency
 from apps.health import prober, targets
 from apps.health.models import Check, Status
 from apps.health.probes.outcomes import Outcome, failed
-from apps.health.services import runs
+from apps.health.services import heartbeats, runs
 from apps.health.targets import Target
 from holdfast.spec import Preset
 
@@ -95,11 +96,13 @@ def run_check(check_id: int, *, reason: str = "", actor: Actor) -> tuple[Check, 
 
     Raises:
         NotFound, Forbidden.
-        RuleBroken: it has no address yet, or the reason cannot be kept.
+        RuleBroken: it has no address yet or is a heartbeat, or the reason cannot be kept.
     """
     leases.check_note(reason)
     with transaction.atomic():
         check = _check(check_id, actor)
+        if check.kind == Check.Kind.HEARTBEAT:
+            raise RuleBroken(_("A heartbeat is not asked: its job pings."))
         if errors := targets.address_errors(check.kind, check.address, is_enabled=True):
             raise RuleBroken(_("It cannot be tested."), errors={"address": errors})
         claimed, target = runs.claim(check), runs.target_of(check)
@@ -177,7 +180,10 @@ def _create(name: str, kind: str, values: Values, actor: Actor) -> Check:
     _judge(check, {**values, "name": name}, actor)
     for column, value in _columns(values).items():
         setattr(check, column, value)
-    check.next_at = clock.now() if check.enabled else None
+    if kind == Check.Kind.HEARTBEAT:  # that none came in time needs no confirmation
+        check.failures_to_confirm = values.get("failures_to_confirm", 1)
+        check.successes_to_recover = values.get("successes_to_recover", 1)
+    check.next_at = _first_at(check) if check.enabled else None
     try:
         with transaction.atomic():
             check.save(force_insert=True)
@@ -218,6 +224,12 @@ def _place_errors(check: Check, changes: Values) -> dict[str, list[str]]:
     return {}
 
 
+def _first_at(check: Check) -> datetime:
+    """When it is due first, or after a change: at once, a heartbeat when it is missed."""
+    now = clock.now()
+    return heartbeats.next_miss(check, now) if check.kind == Check.Kind.HEARTBEAT else now
+
+
 def _columns(values: Values) -> dict[str, Any]:
     """What becomes of the row: the secret sealed, all else as it is."""
     columns = {name: value for name, value in values.items() if name != "secret"}
@@ -230,7 +242,9 @@ def _restarted(check: Check, written: Mapping[str, Any]) -> dict[str, Any]:
     """The runner's columns after a change: due now, and forgotten if something else is asked."""
     now = clock.now()
     is_enabled = written.get("enabled", check.enabled)
-    columns: dict[str, Any] = {"claim": None, "next_at": now if is_enabled else None}
+    for name in written.keys() & {"interval_seconds", "settings"}:
+        setattr(check, name, written[name])
+    columns: dict[str, Any] = {"claim": None, "next_at": _first_at(check) if is_enabled else None}
     if is_enabled and not ASKED & written.keys():
         return columns
     if check.status != Status.UNKNOWN:
@@ -243,6 +257,8 @@ def _restarted(check: Check, written: Mapping[str, Any]) -> dict[str, Any]:
         "recent": "",
         "detail": "",
         "facts": {},
+        "started_at": None,
+        "started_run": None,
     }
 
 

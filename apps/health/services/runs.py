@@ -72,12 +72,9 @@ def record(claimed: Claimed, outcome: Outcome) -> bool:
     if check is None:
         return False
     outcome = outcome.slower_than(claimed.slow_seconds)
-    needed = rules.Confirmation(
-        check.failures_to_confirm, check.successes_to_recover, settings.HEALTH_ALERT_THRESHOLD
-    )
-    verdict = rules.judge(check.status, check.recent, outcome.mark, needed)
+    verdict = verdict_of(check, outcome)
     now = clock.now()
-    if not mine.update(claim=None, **_after(check, outcome, verdict, now)):
+    if not mine.update(claim=None, **after(check, outcome, verdict, now)):
         return False
     Result.objects.create(
         subject=check,
@@ -91,15 +88,17 @@ def record(claimed: Claimed, outcome: Outcome) -> bool:
     return True
 
 
-def _after(check: Check, outcome: Outcome, verdict: rules.Verdict, now: datetime) -> dict[str, Any]:
-    wait = rules.wait_seconds(
-        interval=check.interval_seconds,
-        retry=check.retry_seconds,
-        is_confirmed=verdict.is_confirmed,
-        jitter=random.uniform(-1, 1),
+def verdict_of(check: Check, outcome: Outcome) -> rules.Verdict:
+    needed = rules.Confirmation(
+        check.failures_to_confirm, check.successes_to_recover, settings.HEALTH_ALERT_THRESHOLD
     )
+    return rules.judge(check.status, check.recent, outcome.mark, needed)
+
+
+def after(check: Check, outcome: Outcome, verdict: rules.Verdict, now: datetime) -> dict[str, Any]:
+    """The runner's columns after a run."""
     return {
-        "next_at": now + timedelta(seconds=wait),
+        "next_at": now + timedelta(seconds=_wait(check, verdict)),
         "status": verdict.status,
         "since": check.since if verdict.status == check.status and check.since else now,
         "observed_at": now,
@@ -107,7 +106,21 @@ def _after(check: Check, outcome: Outcome, verdict: rules.Verdict, now: datetime
         "recent": verdict.recent,
         "detail": outcome.detail,
         "facts": dict(outcome.facts),
+        "started_at": None,
+        "started_run": None,
     }
+
+
+def _wait(check: Check, verdict: rules.Verdict) -> float:
+    """Seconds to the next run; a heartbeat was missed, and is missed again in an interval."""
+    if check.kind == Check.Kind.HEARTBEAT:
+        return check.interval_seconds
+    return rules.wait_seconds(
+        interval=check.interval_seconds,
+        retry=check.retry_seconds,
+        is_confirmed=verdict.is_confirmed,
+        jitter=random.uniform(-1, 1),
+    )
 
 
 def move(check: Check, status: str, *, detail: str, at: datetime) -> None:
