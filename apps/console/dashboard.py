@@ -14,11 +14,12 @@ from apps.core.admin import actor_of
 from apps.deadletters.selectors import depths
 from apps.fleet.models import Dependency, Environment, Instance
 from apps.health.selectors import states
-from apps.live.selectors import environments_of, overview
+from apps.live.selectors import environments_of, present
 from apps.publication.models import Part
 
 BAD = {"down", "degraded"}  # statuses of checks that need a look
 TROUBLE = {"open", "forced", "half_open", "failing"}  # conditions of tiles that need a look
+MOST_SERVICES = 50  # whose convergence is listed, the worst first
 
 
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -35,11 +36,13 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
-    frame = overview(environment.pk)
+    frame = present(environment.pk)
     rows = frame["services"]
     actor = actor_of(request, environment.pk)
     return {
         "frame": frame,
+        "services": rows[:MOST_SERVICES],
+        "more_services": len(rows[MOST_SERVICES:]),
         "switches": [_with_links(each) for each in frame["switches"]],
         "troubles": _troubles(environment.pk, rows),
         "is_fresh": not Instance.objects.filter(service__environment=environment).exists(),

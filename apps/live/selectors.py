@@ -16,7 +16,7 @@ from apps.core import clock
 from apps.deadletters.selectors import depths
 from apps.fleet.models import Environment
 from apps.health import selectors as health
-from apps.live import events, kiosk, rules, switches
+from apps.live import events, kiosk, rules, switches, watch
 from apps.live.rules import rows, trouble
 from apps.live.watch import Watch
 from apps.publication.selectors import newest_number
@@ -24,6 +24,7 @@ from apps.telemetry.selectors.convergence import Convergence, converged
 from apps.telemetry.selectors.recent import Recent
 
 SCOPE = "wall:read"
+PRESENT_SECONDS = 1.0
 
 
 # -- what is shown -------------------------------------------------------------------------------
@@ -106,6 +107,16 @@ def overview(environment_id: int, watch: Watch | None = None) -> dict[str, Any]:
         "switches": switched,
         "services": _rows(recent, services, rows.rooms(services, density)),
     }
+
+
+def present(environment_id: int) -> dict[str, Any]:
+    """The overview, with what this process knows already; the wall's picture if it is of now."""
+    here = watch.of(environment_id)
+    revision = newest_number(environment_id)
+    if kept := here.kept(seconds=PRESENT_SECONDS, revision=revision):
+        return kept
+    with here.lock:
+        return overview(environment_id, here)
 
 
 def _judged(recent: Recent, told: Iterable[Convergence]) -> list[rows.Judged]:

@@ -223,7 +223,8 @@ class BreakerEvent(models.Model):
         indexes = [
             # what happened since an instant; pruning
             models.Index("received_at", name="telemetry_event_received"),
-            # lanes of one dependency, and of one service
+            # lanes of an environment, of one dependency, and of one service
+            models.Index("at", name="telemetry_event_at"),
             models.Index("dependency", "at", name="telemetry_event_dependency"),
             models.Index("service", "at", name="telemetry_event_service"),
         ]

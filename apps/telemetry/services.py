@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from django.db import models, transaction
 from django.db.models import Exists, Max, Min, OuterRef
+from django.db.models.functions import Cast
 from django.utils.translation import gettext as _
 
 from apps.audit import services as audit
@@ -178,13 +180,18 @@ def _roll_up_one(short: int, long: int, start: datetime) -> None:
 
 def _cells(span: int, start: datetime) -> Cells:
     """What was counted in the windows of one start, all processes together."""
-    cells: Cells = defaultdict(rules.Counts)
+    cells: Cells = {}
+    # Latencies as text: Django's own decoder of JSON takes as long as all the rest.
     rows = Window.objects.filter(span=span, start=start).values_list(
-        "service_id", "dependency", "latency", *rules.COUNTERS
+        "service_id", "dependency", Cast("latency", models.TextField()), *rules.COUNTERS
     )
     for service_id, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
-        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
-        cells[service_id, dependency].add(counts)
+        counts = rules.Counts(
+            dict(zip(rules.COUNTERS, numbers, strict=True)), msgspec.json.decode(latency)
+        )
+        known = cells.setdefault((service_id, dependency), counts)
+        if known is not counts:
+            known.add(counts)
     return cells
 
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import add
 from typing import Any
 
 from django.db.models import QuerySet
@@ -18,9 +19,11 @@ from apps.core import clock
 from apps.telemetry import rules
 from apps.telemetry.models import Sum, Window
 from apps.telemetry.services import KEPT
+from holdfast import histogram
 
 SPANS: list[int] = sorted(KEPT, reverse=True)
 LONGEST = max(KEPT.values())
+Row = tuple[datetime, dict[str, int], list[int]]  # start, latency, COUNTERS
 MOST_LOOKS = 10_080  # instants looked up one by one: minutes of seven days
 
 
@@ -86,16 +89,24 @@ def axis_of(since: datetime, until: datetime) -> Axis:
 
 def series(of: Cell | Many, axis: Axis) -> Series:
     """What was counted along the axis. At most nine queries, whatever its length."""
-    by_start: dict[datetime, rules.Counts] = defaultdict(rules.Counts)
+    numbers: dict[datetime, list[int]] = {}
+    latencies: dict[datetime, dict[str, int]] = defaultdict(dict)
+    for start, latency, counted in _counted(of, axis):
+        step = rules.floor(start, axis.step)
+        before = numbers.get(step)
+        numbers[step] = counted if before is None else list(map(add, before, counted))
+        histogram.merge(latencies[step], latency)
+    by_start = {
+        step: rules.Counts(dict(zip(rules.COUNTERS, counted, strict=True)), latencies[step])
+        for step, counted in numbers.items()
+    }
     total = rules.Counts()
-    for start, counts in _counted(of, axis):
-        by_start[rules.floor(start, axis.step)].add(counts)
     for counts in by_start.values():
         total.add(counts)
     return Series([by_start.get(start) for start in axis.starts], total)
 
 
-def _counted(of: Cell | Many, axis: Axis) -> Iterator[tuple[datetime, rules.Counts]]:
+def _counted(of: Cell | Many, axis: Axis) -> Iterator[Row]:
     """Every window along the axis, from the longest there is, none twice."""
     since, end = axis.start, axis.end
     made: dict[int, set[datetime]] = {}  # starts of the windows that were taken, by span
@@ -106,10 +117,10 @@ def _counted(of: Cell | Many, axis: Axis) -> Iterator[tuple[datetime, rules.Coun
         made[span] = set()
         if oldest is None or newest is None:
             continue
-        for start, counts in _rows(of, span, max(since, oldest), end):
-            if not any(rules.floor(start, other) in made[other] for other in longer):
-                made[span].add(start)
-                yield start, counts
+        for row in _rows(of, span, max(since, oldest), end):
+            if not any(rules.floor(row[0], other) in made[other] for other in longer):
+                made[span].add(row[0])
+                yield row
         since = max(since, newest)
 
 
@@ -119,9 +130,7 @@ def _outermost(of: Cell | Many, span: int, order: str) -> datetime | None:
     return rows.order_by(order).values_list("start", flat=True).first()
 
 
-def _rows(
-    of: Cell | Many, span: int, since: datetime, end: datetime
-) -> Iterator[tuple[datetime, rules.Counts]]:
+def _rows(of: Cell | Many, span: int, since: datetime, end: datetime) -> Iterator[Row]:
     rows: QuerySet[Any] = of.rows().filter(span=span)
     length = timedelta(seconds=span)
     count = max(0, -(-(end - since) // length))
@@ -131,7 +140,6 @@ def _rows(
         rows = rows.filter(start__in=[since + number * length for number in range(count)])
     else:
         rows = rows.filter(start__gte=since, start__lt=end)
-    for start, latency, *numbers in rows.values_list("start", "latency", *rules.COUNTERS).iterator(
-        chunk_size=2000
-    ):
-        yield start, rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
+    columns = ("start", "latency", *rules.COUNTERS)
+    for start, latency, *numbers in rows.values_list(*columns).iterator(chunk_size=2000):
+        yield start, latency, numbers
