@@ -30,9 +30,11 @@ class Prober:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._abandoned: set[asyncio.Task[Any]] = set()
 
-    def submit(self, target: Target) -> "Future[Outcome]":
-        """Probe; the future holds an outcome within the target's timeout, and no exception."""
-        return self._start(self._outcome_of(target))
+    def submit(self, target: Target, *, after: float = 0.0) -> "Future[Outcome]":
+        """Probe, in `after` seconds; the future holds an outcome within the target's timeout from
+        then on, and no exception.
+        """
+        return self._start(self._outcome_of(target, after))
 
     def ask(self, work: Callable[[], Awaitable[Outcome]], *, within: float) -> "Future[Outcome]":
         """The same for something of our own, with `within` seconds."""
@@ -44,7 +46,9 @@ class Prober:
                 self._loop = _new_loop()
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _outcome_of(self, target: Target) -> Outcome:
+    async def _outcome_of(self, target: Target, after: float) -> Outcome:
+        if after > 0:
+            await asyncio.sleep(after)
         return await self._bounded(lambda: PROBES[target.kind](target), target.timeout)
 
     async def _bounded(self, work: Callable[[], Awaitable[Outcome]], within: float) -> Outcome:

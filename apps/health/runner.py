@@ -12,14 +12,18 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 
-from apps.core import bus, loops
+from apps.core import bus, clock, loops
 from apps.health import prober, services
 from apps.health.probes import host
 from apps.health.probes.outcomes import Outcome, failed
 from apps.health.services.checks import UNOPENED
 
 ROUND_SECONDS = 1.0
-MOST_AT_ONCE = 16  # checks of one process: more would distort each other's latency
+AHEAD_SECONDS = 1.5  # claimed so long before they are due, to start at the instant itself
+GATHER_SECONDS = 0.25  # what ends within it is written down together
+MOST_AT_ONCE = 512  # runs of one process, nearly all of which wait for a server
+MOST_A_ROUND = 50  # begun together, if many are overdue
+SPACING_SECONDS = 0.005  # between those, so that they do not distort each other's latency
 HOST_SECONDS = 15.0  # between two measurements of the host
 
 
@@ -37,24 +41,35 @@ class Runner:
 
     def round(self, stopping: threading.Event) -> None:
         """Write down what has ended, and begin what is due. Waits for no server."""
+        if self._running:
+            stopping.wait(GATHER_SECONDS)
         self.finish()
         if not stopping.is_set():
             self.begin()
 
     def begin(self) -> None:
-        for claimed in services.claim_due(MOST_AT_ONCE - len(self._running)):
-            if claimed.target is None:
-                services.record(claimed, failed(str(UNOPENED)))
-                continue
-            future = self._prober.submit(claimed.target)
-            self._running[future] = claimed
-            future.add_done_callback(lambda _done: self.wake())
+        room = min(MOST_A_ROUND, MOST_AT_ONCE - len(self._running))
+        due = services.claim_due(room, ahead=AHEAD_SECONDS)
+        for number, claimed in enumerate(due):
+            self._begin_one(claimed, at_least=number * SPACING_SECONDS)
+        if len(due) == MOST_A_ROUND:  # there may be more
+            self.wake()
+
+    def _begin_one(self, claimed: services.Claimed, *, at_least: float) -> None:
+        if claimed.target is None:
+            services.record(claimed, failed(str(UNOPENED)))
+            return
+        until_due = (claimed.due_at - clock.now()).total_seconds()
+        future = self._prober.submit(claimed.target, after=max(until_due, at_least))
+        self._running[future] = claimed
+        future.add_done_callback(lambda _done: self.wake())
 
     def finish(self) -> None:
         """What is not written down because the database is away is run again after its lease."""
-        for future in [each for each in self._running if each.done()]:
-            claimed = self._running.pop(future)
-            services.record(claimed, future.result())
+        ended = [each for each in self._running if each.done()]
+        runs = [(self._running.pop(each), each.result()) for each in ended]
+        if runs:
+            services.record_all(runs)
 
 
 def measure_host(stopping: threading.Event) -> None:

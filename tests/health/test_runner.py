@@ -1,6 +1,8 @@
 """The runner: each due check is run by exactly one process, and no result is lost or doubled."""
 
+import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -118,6 +120,26 @@ class TestLeases:
         assert check.next_at is not None
         assert 4.5 <= (check.next_at - NOW).total_seconds() <= 5.5
 
+    def test_many_are_claimed_as_cheaply_as_one(self, django_assert_num_queries: object) -> None:
+        place = make.environment()
+        for _number in range(10):
+            make.check(place)
+
+        with django_assert_num_queries(5):  # type: ignore[operator]  # a fixture
+            assert len(services.claim_due(10)) == 10
+
+    def test_of_results_written_together_those_that_are_late_are_left_out(self) -> None:
+        make.check()
+        (lost,) = services.claim_due(1)
+        make.check()
+        with at(clock_after(60)):
+            newer = services.claim_due(10)
+
+        written = services.record_all([(each, fine(0.1)) for each in [lost, *newer]])
+
+        assert written == 2
+        assert Result.objects.count() == 2
+
 
 @pytest.mark.django_db
 class TestResults:
@@ -203,6 +225,13 @@ class TestHistory:
         assert [each.runs for each in history(check, hours=1)] == [1]
 
 
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """A web server that takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
 @pytest.mark.django_db(transaction=True)
 class TestRounds:
     def test_begun_in_one_round_written_down_in_a_later_one(self) -> None:
@@ -217,6 +246,30 @@ class TestRounds:
 
         assert (under_way, runner.under_way) == (1, 0)
         assert Result.objects.get().mark == rules.FAILED  # nobody listens there
+
+    def test_what_is_due_soon_starts_at_its_instant(self) -> None:
+        ended = threading.Event()
+        check = make.check()
+        due = clock.now() + timedelta(seconds=0.3)
+        Check.objects.filter(pk=check.pk).update(next_at=due)
+
+        Runner(Prober(), wake=ended.set).round(threading.Event())
+
+        assert ended.wait(10)
+        assert due - timedelta(milliseconds=20) <= clock.now() < due + timedelta(seconds=5)
+
+    def test_servers_that_hang_hold_up_nobody(self, hung: str) -> None:
+        ended = threading.Event()
+        runner, place = Runner(Prober(), wake=ended.set), make.environment()
+        for _number in range(20):
+            make.check(place, kind="http", address=hung, timeout_seconds=30)
+        make.check(place)
+
+        runner.round(threading.Event())
+
+        assert ended.wait(10)
+        runner.round(threading.Event())
+        assert (Result.objects.count(), runner.under_way) == (1, 20)
 
     def test_a_secret_nobody_can_open_is_a_result_in_words(self) -> None:
         check = make.check(kind="redis", address="redis://127.0.0.1:9/0", secret="x")

@@ -9,7 +9,7 @@ from apps.health.services.checks import (
 )
 from apps.health.services.heartbeats import Ping, ping
 from apps.health.services.history import prune, roll_up, take_pulse
-from apps.health.services.runs import Claimed, claim_due, record
+from apps.health.services.runs import Claimed, claim_due, record, record_all
 
 __all__ = [
     "Claimed",
@@ -21,6 +21,7 @@ __all__ = [
     "ping",
     "prune",
     "record",
+    "record_all",
     "roll_up",
     "run_check",
     "take_pulse",

@@ -2,6 +2,8 @@
 
 import random
 import uuid
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,16 +32,35 @@ class Claimed:
     claim: uuid.UUID
     target: Target | None  # None: its secret cannot be opened any more
     slow_seconds: float | None
+    due_at: datetime
 
 
-def claim_due(limit: int) -> list[Claimed]:
-    """Claim up to `limit` checks that are due, the longest overdue first.
+def claim_due(limit: int, *, ahead: float = 0.0) -> list[Claimed]:
+    """Claim up to `limit` checks that are due within `ahead` seconds, the longest overdue first.
 
-    Each by a compare-and-swap on the instant it was due at: of several processes one gets it. What
-    a process claimed and never finished is due again when its lease ends.
+    In one transaction, past what another process is claiming just now: of several, one gets each.
+    What a process claimed and never finished is due again when its lease ends.
     """
-    due = Check.objects.filter(enabled=True, next_at__lte=clock.now()).order_by("next_at")[:limit]
-    return [claimed for check in due if (claimed := claim(check)) is not None]
+    now = clock.now()
+    due = Check.objects.filter(enabled=True, next_at__lte=now + timedelta(seconds=ahead))
+    if limit <= 0 or not due.exists():  # nothing to lock for
+        return []
+    with transaction.atomic():
+        free = due.select_for_update(skip_locked=True, of=("self",))
+        checks = list(free.order_by("next_at")[:limit])
+        return _claim_all(checks, from_now=ahead)
+
+
+def _claim_all(checks: list[Check], *, from_now: float) -> list[Claimed]:
+    """Claim rows that are locked; one statement for all that have the same deadline."""
+    own, now = uuid.uuid4(), clock.now()
+    by_timeout: dict[float, list[int]] = defaultdict(list)
+    for check in checks:
+        by_timeout[check.timeout_seconds].append(check.pk)
+    for timeout, ids in by_timeout.items():
+        lease = timedelta(seconds=from_now + timeout + LEASE_MARGIN)
+        Check.objects.filter(pk__in=ids).update(next_at=now + lease, claim=own)
+    return [_claimed(check, own) for check in checks]
 
 
 def claim(check: Check) -> Claimed | None:
@@ -51,7 +72,13 @@ def claim(check: Check) -> Claimed | None:
     )
     if not here.update(next_at=clock.now() + lease, claim=own):
         return None
-    return Claimed(check.pk, own, target_of(check), check.slow_seconds)
+    return _claimed(check, own)
+
+
+def _claimed(check: Check, own: uuid.UUID) -> Claimed:
+    """`check` as it was before it was claimed."""
+    due_at = check.next_at or clock.now()
+    return Claimed(check.pk, own, target_of(check), check.slow_seconds, due_at)
 
 
 def target_of(check: Check) -> Target | None:
@@ -61,31 +88,45 @@ def target_of(check: Check) -> Target | None:
         return None
 
 
-@transaction.atomic
 def record(claimed: Claimed, outcome: Outcome) -> bool:
     """Write what came of a run; False if the claim is no longer the newest, and nothing is written.
 
     Safe to call twice: a claim ends with its result.
     """
-    mine = Check.objects.filter(pk=claimed.check_id, claim=claimed.claim)
-    check = mine.first()
-    if check is None:
-        return False
-    outcome = outcome.slower_than(claimed.slow_seconds)
+    return record_all([(claimed, outcome)]) == 1
+
+
+@transaction.atomic
+def record_all(ended: Iterable[tuple[Claimed, Outcome]]) -> int:
+    """Write what came of runs, all or nothing; how many still had the newest claim.
+
+    Of the others nothing is written. Safe to call twice: a claim ends with its result.
+    """
+    runs = {(claimed.check_id, claimed.claim): (claimed, outcome) for claimed, outcome in ended}
+    wanted = Check.objects.filter(pk__in=[check_id for check_id, _claim in runs])
+    now, results = clock.now(), []
+    for check in wanted.select_for_update(of=("self",)).order_by("pk"):
+        if check.claim is None or (check.pk, check.claim) not in runs:
+            continue
+        claimed, outcome = runs[check.pk, check.claim]
+        results.append(_record_one(check, outcome.slower_than(claimed.slow_seconds), now))
+    Result.objects.bulk_create(results)
+    return len(results)
+
+
+def _record_one(check: Check, outcome: Outcome, now: datetime) -> Result:
+    """Write `check` as it is after a run, and return the result that is to be written."""
     verdict = verdict_of(check, outcome)
-    now = clock.now()
-    if not mine.update(claim=None, **after(check, outcome, verdict, now)):
-        return False
-    Result.objects.create(
+    Check.objects.filter(pk=check.pk).update(claim=None, **after(check, outcome, verdict, now))
+    if verdict.status != check.status:
+        move(check, verdict.status, detail=outcome.detail, at=now)
+    return Result(
         subject=check,
         at=now,
         mark=outcome.mark,
         latency_seconds=outcome.latency,
         detail=outcome.detail,
     )
-    if verdict.status != check.status:
-        move(check, verdict.status, detail=outcome.detail, at=now)
-    return True
 
 
 def verdict_of(check: Check, outcome: Outcome) -> rules.Verdict:
