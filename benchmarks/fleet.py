@@ -1,6 +1,6 @@
 """A fleet as its reports would leave it in the database, and then alive: `SERVICES DEPENDENCIES`.
 
-Two instances of each service. It prints "ready" when ten minutes are written down; then a tenth of
+Two instances of each service. It prints "ready" when two minutes are written down; then a tenth of
 the services report each second, until the end of the input. Rows are written as a server would,
 but nothing is received: it is the wall that is measured, not the taking of reports.
 """
@@ -31,7 +31,7 @@ from apps.telemetry.models import InstanceState, Window  # noqa: E402
 ENVIRONMENT = "bench"
 INSTANCES = 2  # of a service
 TURNS = 10  # a service reports once in so many seconds
-SECONDS = 600  # of the past
+SECONDS = 120  # of the past
 TROUBLED = 50  # one of so many services has an open breaker and a dependency that fails
 BOOT = uuid.uuid4()
 

@@ -40,6 +40,12 @@ def picture(environment_id: int, watch: Watch | None = None) -> dict[str, Any]:
     with watch.lock:
         frame = overview(environment_id, watch)
         well, waiting = _surroundings(watch, frame["services"])
+        # Scores read every window of five minutes: of a vast fleet that is too much to read.
+        healthy = watch.scores.read(waiting) if frame["density"] != "vast" else {}
+    for row in frame["services"]:
+        health_of = healthy.get(row["slug"])
+        row["score"] = health_of and health_of.score
+        row["status"] = health_of and health_of.status
     frame["summary"]["letters"] = sum(waiting.values())
     frame["summary"]["unwell"] = sum(each["status"] in trouble.UNWELL for each in well.values())
     fires = firing(environment_id)
@@ -59,6 +65,8 @@ def service_row(environment_id: int, slug: str, watch: Watch) -> dict[str, Any] 
         found = _judged(recent, told)
         shown = _rows(recent, found, [None] * len(found))
         _surroundings(watch, shown)
+    for row in shown:
+        row["score"] = row["status"] = None
     return shown[0] if shown else None
 
 

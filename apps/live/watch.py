@@ -4,6 +4,7 @@ import threading
 import time
 from typing import Any
 
+from apps.live.scores import Scores
 from apps.live.trends import Trends
 from apps.telemetry.selectors.recent import Recent
 
@@ -16,6 +17,7 @@ class Watch:
         self.lock = threading.Lock()
         self.recent = Recent(environment_id)
         self.trends = Trends(environment_id)
+        self.scores = Scores(environment_id)
         self._kept: tuple[float, dict[str, Any]] = (-1e9, {})  # since when, by the monotonic clock
 
     def keep(self, picture: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.core import clock
 from apps.fleet.models import Environment, Instance, Service, Usage
 from apps.health.models import Check
-from apps.live import events, selectors
+from apps.live import events, scores, selectors
 from apps.live.rules import trouble
 from apps.live.trends import Trends
 from apps.live.watch import Watch
@@ -23,7 +23,7 @@ from apps.telemetry.selectors import figures
 from tests import make
 
 pytestmark = pytest.mark.django_db
-MOST_QUERIES = 32  # of a frame, whatever it shows
+MOST_QUERIES = 38  # of a frame, whatever it shows
 
 
 @pytest.fixture
@@ -112,6 +112,24 @@ class TestContent:
 
         assert frame["services"][0]["letters"] == 1
         assert frame["summary"]["letters"] == 1
+
+    def test_a_service_has_its_health_score(self, here: Environment) -> None:
+        counted(running(here, "checkout"), clock.now(), calls=90, failures=60)
+
+        row = selectors.picture(here.pk)["services"][0]
+
+        assert row["status"] in ("degraded", "unhealthy")
+        assert row["score"] < 90
+
+    def test_scores_are_made_anew_after_a_while_only(self, here: Environment) -> None:
+        running(here, "checkout")
+        kept = scores.Scores(here.pk)
+        first = kept.read({})
+
+        with CaptureQueriesContext(connection) as again:
+            assert kept.read({"checkout": 5}) is first
+
+        assert len(again) == 0
 
     def test_alerts_that_fire_are_counted_and_named(self, here: Environment) -> None:
         make.alert(make.alert_rule(here, "errors"), acknowledged_by="ana")
@@ -248,6 +266,15 @@ def count_more(here: Environment) -> None:
     counted(Service.objects.get(environment=here), clock.now(), calls=90, failures=9)
 
 
+@pytest.fixture
+def read_whenever_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read anew only after a while, so that it costs a share of the time."""
+    monkeypatch.setattr(figures, "REST", 0)
+    monkeypatch.setattr(scores, "REST", 0)
+    monkeypatch.setattr(scores, "KEPT_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("read_whenever_asked")
 class TestWhatIsKept:
     """From one frame to the next; whoever begins anew sees the same."""
 
@@ -267,9 +294,7 @@ class TestWhatIsKept:
         self,
         here: Environment,
         change: Callable[[Environment], None],
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(figures, "REST", 0)
         service = running(here, "checkout")
         make.uses(service, make.dependency(here, "redis"))
         now = clock.now()
@@ -284,12 +309,9 @@ class TestWhatIsKept:
             assert after == selectors.picture(here.pk)
         assert after != before
 
-    def test_time_that_goes_by_makes_none_either(
-        self, here: Environment, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_time_that_goes_by_makes_none_either(self, here: Environment) -> None:
         service = running(here, "checkout")
         counted(service, clock.now(), calls=40)
-        monkeypatch.setattr(figures, "REST", 0)
         watch = Watch(here.pk)
         now = clock.now()
         shown = []

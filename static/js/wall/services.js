@@ -74,6 +74,7 @@ function updateHead(head, row) {
   const own = row.requests;
   fill(head, {
     slug: row.slug,
+    score: count(row.score ?? 0),
     applied: count(row.applied),
     total: count(row.total),
     target: count(row.target),
@@ -90,7 +91,9 @@ function updateHead(head, row) {
     "traffic-errors": own ? share(own.error_rate) : "",
     "traffic-p95": own ? duration(own.p95) : "",
   });
+  mark(head.querySelector('[data-part="score"]'), { status: row.status });
   show(head, {
+    score: row.score !== null,
     laggards: row.laggards.length,
     delay: row.measured,
     refused: row.refused.length,
