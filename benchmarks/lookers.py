@@ -17,6 +17,9 @@ SEQUENCE = re.compile(r'"sequence":(\d+)')
 REVISION = re.compile(r'"revision":(\d+)')  # the first one is the frame's own
 
 
+AT_ONCE = 10  # viewers that come in
+
+
 class Viewer:
     """Notes when it had which revision."""
 
@@ -33,6 +36,7 @@ class Viewer:
             origin=websockets.Origin(origin),
             additional_headers={"Cookie": cookie},
             max_size=None,
+            open_timeout=60,
         ) as line:
             async for text in line:
                 await line.send(self.heard(str(text)))
@@ -51,9 +55,12 @@ class Viewer:
 
 async def look(url: str, cookie: str, number: int) -> dict[str, object]:
     viewers = [Viewer() for _ in range(number)]
-    lines = [asyncio.create_task(viewer.look(url, cookie)) for viewer in viewers]
-    for viewer in viewers:
-        await asyncio.wait_for(viewer.has_frame.wait(), 60)
+    lines = []
+    for first in range(0, number, AT_ONCE):
+        coming = viewers[first : first + AT_ONCE]
+        lines += [asyncio.create_task(viewer.look(url, cookie)) for viewer in coming]
+        for viewer in coming:
+            await asyncio.wait_for(viewer.has_frame.wait(), 60)
     for viewer in viewers:
         viewer.frames = viewer.bytes = 0
         viewer.had.clear()

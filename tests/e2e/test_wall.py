@@ -26,7 +26,7 @@ class Fleet:
 
     def __init__(self, holdfast: Holdfast) -> None:
         headers = {"Authorization": f"Bearer {holdfast.token('reports:write', 'policies:read')}"}
-        self.api = httpx.Client(base_url=f"{holdfast.url}/api/v1/", headers=headers)
+        self.api = httpx.Client(base_url=f"{holdfast.url}/api/v1/", headers=headers, timeout=30)
         self._sequence = 0
         self._ids = {"checkout": str(uuid4()), CALM: str(uuid4())}
 
@@ -220,6 +220,27 @@ def test_a_vast_fleet_is_grouped_and_everything_can_be_reached_by_keys(
 
     assert patched_otherwise(page, pairs(60)) == []
     assert wrong == []
+
+
+def test_a_screen_nobody_touches_shows_one_view_after_the_other(
+    browser: Browser, holdfast: Holdfast, fleet: Fleet, kiosk: str
+) -> None:
+    page = browser.new_page()
+    page.clock.install()
+    page.goto(f"{holdfast.url}{kiosk}")
+    page.goto(f"{holdfast.url}/wall/?rotate=30&views=services,alerts,nonsense")
+    wall, board = page.locator("status-wall"), page.locator(".board")
+
+    expect(wall).to_have_attribute("data-view", "services")
+    page.clock.run_for(30_000)
+    expect(wall).to_have_attribute("data-view", "alerts")
+    expect(board).to_be_hidden()
+    page.clock.run_for(30_000)
+    expect(wall).to_have_attribute("data-view", "services")
+    expect(board).to_be_visible()
+    page.keyboard.press("ArrowRight")  # somebody is there
+    page.clock.run_for(30_000)
+    expect(wall).to_have_attribute("data-view", "services")
 
 
 def serious_faults(page: Page) -> list[tuple[str, str]]:
