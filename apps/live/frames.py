@@ -2,7 +2,7 @@
 
 A frame is computed on a thread of this module, with a database connection of its own, while at
 least one viewer looks: at once when something is published or a breaker moves (not more often than
-every `COALESCE_SECONDS`, nor for more than a third of the time), else every `INTERVAL_SECONDS`.
+every `COALESCE_SECONDS`, nor for more than half of the time), else every `INTERVAL_SECONDS`.
 
 A viewer's first frame is whole. Later ones are what changed since the one it was sent before,
 serialised once for all who were sent that. A viewer says which frame it has shown; with
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 1.0
 COALESCE_SECONDS = 0.1  # between two frames, whatever happens
-REST = 2  # times as long as a frame took to make until the next one is begun
+REST = 1  # times as long as a frame took to make until the next one is begun
 MOST_UNSHOWN = 2  # frames on their way to one viewer
 KEPT = 10  # frames of which it is known what changed since
 WHOLE = 0  # the base of a frame that builds on none; sequences begin with 1

@@ -24,7 +24,7 @@ from apps.telemetry.selectors.convergence import Convergence, converged
 from apps.telemetry.selectors.recent import Recent
 
 SCOPE = "wall:read"
-PRESENT_SECONDS = 1.0
+PRESENT_SECONDS = 1.0  # what was read within it is as good as the newest frame
 
 
 # -- what is shown -------------------------------------------------------------------------------
@@ -60,9 +60,8 @@ def service_row(environment_id: int, slug: str, watch: Watch) -> dict[str, Any] 
     """One service with all its tiles, however large its environment is; None if there is none."""
     recent = watch.recent
     with watch.lock:
-        recent.look()
-        told = [each for each in recent.convergence() if each.service == slug]
-        found = _judged(recent, told)
+        recent.look(unless_within=PRESENT_SECONDS)
+        found = _judged(recent.cells(slug), recent.convergence(slug))
         shown = _rows(recent, found, [None] * len(found))
         _surroundings(watch, shown)
     for row in shown:
@@ -98,7 +97,7 @@ def overview(environment_id: int, watch: Watch | None = None) -> dict[str, Any]:
     recent = (watch or Watch(environment_id)).recent
     recent.look()
     told = recent.convergence()
-    services = _judged(recent, told)
+    services = _judged(recent.cells(), told)
     density = rows.density(sum(len(each.cells) for each in services))
     switched = switches.in_force(environment_id)
     return {
@@ -127,8 +126,9 @@ def present(environment_id: int) -> dict[str, Any]:
         return overview(environment_id, here)
 
 
-def _judged(recent: Recent, told: Iterable[Convergence]) -> list[rows.Judged]:
-    cells = recent.cells()
+def _judged(
+    cells: Mapping[str, Iterable[rules.Cell]], told: Iterable[Convergence]
+) -> list[rows.Judged]:
     return rows.in_order(rows.judged(each, cells[each.service]) for each in told)
 
 

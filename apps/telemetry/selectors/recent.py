@@ -4,8 +4,9 @@ What was read is kept, and of the database only what may be new is read again. W
 finds the same: nothing here depends on news, or is known to nobody else.
 """
 
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -86,7 +87,8 @@ class Cell:
 
     @property
     def error_rate(self) -> float | None:
-        return share(self.sums.failures, self.sums.judged)
+        failures = self.sums.failures
+        return share(failures, self.sums.successes + failures)
 
     @property
     def p95(self) -> float | None:
@@ -107,6 +109,7 @@ class Recent:
 
     def __init__(self, environment_id: int) -> None:
         self.environment_id = environment_id
+        self._looked_at = float("-inf")  # by the monotonic clock
         self._begin_anew(())
 
     def _begin_anew(self, signature: tuple[Any, ...]) -> None:
@@ -118,8 +121,13 @@ class Recent:
         self._old: set[str] = set()
         self.figures = Figures(self.environment_id)
 
-    def look(self) -> None:
-        """Read what is new. Five queries while nothing else is made, published or said."""
+    def look(self, *, unless_within: float = 0.0) -> None:
+        """Read what is new, unless somebody did within so many seconds.
+
+        Seven queries while nothing is made, published or said.
+        """
+        if time.monotonic() - self._looked_at < unless_within:
+            return
         signature = _signature(self.environment_id)
         if signature != self._signature or self._structure is None:
             self._begin_anew(signature)
@@ -128,6 +136,7 @@ class Recent:
         self._look_at_instances()
         self._look_for_old()
         self.figures.look()
+        self._looked_at = time.monotonic()
 
     @property
     def structure(self) -> Structure:
@@ -155,26 +164,35 @@ class Recent:
                     kept[status.id] = (sequences[status.id], status)
         self._instances = kept
 
-    @property
-    def instances(self) -> list[InstanceStatus]:
-        """Instances heard within a day, by service and name."""
+    def instances(self, only: str | None = None) -> list[InstanceStatus]:
+        """Instances heard within a day, by service and name; of all services, or of one."""
         statuses = (status for _sequence, status in self._instances.values())
-        return sorted(statuses, key=lambda each: (each.service, each.name, each.id.hex))
+        mine = (each for each in statuses if only in (None, each.service))
+        return sorted(mine, key=lambda each: (each.service, each.name, each.id.hex))
 
-    def convergence(self) -> list[Convergence]:
-        return convergence_of(self.environment_id, self._targets, self.instances)
+    def convergence(self, only: str | None = None) -> list[Convergence]:
+        """Of all services, or of one."""
+        targets = self._targets
+        if only is not None:
+            targets = {only: targets[only]} if only in targets else {}
+        return convergence_of(self.environment_id, targets, self.instances(only))
 
-    def cells(self) -> dict[str, list[Cell]]:
-        """By service, one for every dependency it calls, is said to call, or has a breaker for."""
-        by_service: dict[str, dict[str, Cell]] = {}
+    def cells(self, only: str | None = None) -> dict[str, list[Cell]]:
+        """By service, one for every dependency it calls, is said to call, or has a breaker for.
+
+        Of all services, or of one.
+        """
+        ids = self.structure.services
+        wanted = ids if only is None else {only: ids[only]} if only in ids else {}
         counted: dict[int, list[str]] = defaultdict(list)
         for service_id, dependency in self.figures.sums:
             if dependency:
                 counted[service_id].append(dependency)
-        for slug, service_id in self.structure.services.items():
+        by_service: dict[str, dict[str, Cell]] = {}
+        for slug, service_id in wanted.items():
             names = self.structure.used.get(slug, frozenset()).union(counted[service_id])
             by_service[slug] = {name: self._cell(slug, name) for name in names}
-        for slug, name, breaker in self._breakers():
+        for slug, name, breaker in self._breakers(wanted):
             cells = by_service[slug]
             if name not in cells:
                 cells[name] = self._cell(slug, name)
@@ -192,9 +210,9 @@ class Recent:
         }
         self._old = {each.service for each in live} - fresh
 
-    def _breakers(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    def _breakers(self, services: Collection[str]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         for _sequence, status in self._instances.values():
-            if status.is_live and status.service in self.structure.services:
+            if status.service in services and status.is_live:
                 for name, breaker in status.breakers.items():
                     yield status.service, name, breaker
 
