@@ -126,10 +126,11 @@ class Recent:
 
         Seven queries while nothing is made, published or said.
         """
-        if time.monotonic() - self._looked_at < unless_within:
-            return
         signature = _signature(self.environment_id)
-        if signature != self._signature or self._structure is None:
+        is_same = signature == self._signature and self._structure is not None
+        if is_same and time.monotonic() - self._looked_at < unless_within:
+            return
+        if not is_same:
             self._begin_anew(signature)
             self._structure = _structure(self.environment_id)
         self._look_for_targets()
