@@ -1,9 +1,9 @@
 """Requests to every route of the API, and what is compared of the answers."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from django.apps import apps
@@ -18,6 +18,7 @@ from tests.routes import Route, Rows, default_settings, rows_of_each_kind
 
 PROBLEM = "application/problem+json"
 REASON = {"reason": "x"}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Doors:
             "channels/<int:channel_id>": {"enabled": True},
             "channels/<int:channel_id>/test": {"note": "x"},
             "presets/<str:name>/apply": {"dependency": self.rows.ids["dependency"]},
+            "presets/<str:name>/plan": {"dependency": self.rows.ids["dependency"]},
+            "revisions/<int:number>/rollback/plan": {},
         }
         return json.dumps(bodies.get(route.pattern, REASON)).encode()
 
@@ -126,6 +129,11 @@ def kind_of(answer: HttpResponse) -> Kind:
     content_type = answer.headers.get("Content-Type", "")
     named = json.loads(answer.content)["status"] if content_type == PROBLEM else None
     return answer.status_code, content_type, named
+
+
+def spread(turn: int, of: int, some: Iterable[T]) -> Iterator[T]:
+    """Every `of`-th of them, at each turn others: what is the same code is not asked every time."""
+    return (each for number, each in enumerate(some) if (number + turn) % of == 0)
 
 
 def problems(names: Iterable[str], status: int) -> dict[str, Kind]:

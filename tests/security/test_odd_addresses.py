@@ -13,6 +13,7 @@ from drf_spectacular.generators import SchemaGenerator
 from apps.fleet.models import Environment
 from apps.health import services as health
 from tests import make
+from tests.doors import spread
 from tests.routes import api_routes
 from tests.security.world import MODELS, PAGES, list_of, page_of, populate
 
@@ -80,10 +81,10 @@ def server_errors(client: Client, asked: list[tuple[str, dict[str, str]]]) -> li
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
 class TestConsole:
     def test_lists(self, model: type[Model]) -> None:
-        turn = MODELS.index(model)  # each name with both values, over all the lists
+        turn = MODELS.index(model)  # each name with both values, over four lists
         asked = [
             (list_of(model), {name: (HUGE, WORDS)[(number + turn) % 2]})
-            for number, name in enumerate(OF_LISTS)
+            for number, name in spread(turn // 2, 2, enumerate(OF_LISTS))
         ]
 
         assert server_errors(make.browser(), asked) == []
@@ -126,6 +127,10 @@ class TestPagesOfTheSite:
             (reverse("wall"), {"environment": value}),
             (reverse("wall"), {"token": value}),
             (reverse("wall"), {"refused": value}),
+            *(
+                (reverse("timeline"), {name: value})
+                for name in ("service", "kind", "since", "span")
+            ),
         ]
 
         assert server_errors(make.browser(), asked) == []
@@ -148,9 +153,10 @@ class TestApi:
     def test_parameters(self, here: Environment, value: str) -> None:
         client = make.browser(make.member(here, "administrator"))
 
-        asked = [
+        every = [
             (address, {name: value}) for address, names in parameters().items() for name in names
         ]
+        asked = list(spread(ODD.index(value), 3, every))
 
         assert server_errors(client, asked) == []
 
