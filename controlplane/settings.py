@@ -263,6 +263,8 @@ SPECTACULAR_SETTINGS = {
         "CheckKindEnum": "apps.health.models.Check.Kind",
         "CheckStatusEnum": "apps.health.models.Status",
         "CheckOutcomeEnum": "apps.health.api.OUTCOMES",
+        "MarkerKindEnum": "apps.telemetry.models.Marker.Kind",
+        "MomentKindEnum": "apps.core.moments.KINDS",
     },
     "COMPONENT_SPLIT_PATCH": False,  # what a PATCH requires is required
 }

@@ -6,7 +6,8 @@ from django.views.i18n import JavaScriptCatalog
 from drf_spectacular.views import SpectacularSwaggerView
 
 from apps.accounts.logins import OwnPassword
-from apps.console.views import history_page
+from apps.console.api import TimelineMarkdownView, TimelineView
+from apps.console.views import history_page, timeline_page
 from apps.core import outages, problems
 from apps.core.routes import route
 from apps.metrics.api import MetricsView
@@ -16,6 +17,8 @@ DOCS = SpectacularSwaggerView.as_view(url_name="schema", http_method_names=["get
 API: list[URLPattern | URLResolver] = [
     route("schema", DocumentView.as_view(), name="schema"),
     route("docs", DOCS, name="docs"),
+    route("timeline", TimelineView.as_view(), name="timeline-api"),
+    route("timeline/markdown", TimelineMarkdownView.as_view(), name="timeline-markdown"),
     *(
         path("", include(f"apps.{app}.urls"))
         for app in (
@@ -40,6 +43,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # In place of Django's, which audits nothing.
     path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view())),
     path("admin/history/", admin.site.admin_view(history_page), name="history"),
+    path("admin/timeline/", admin.site.admin_view(timeline_page), name="timeline"),
     path("admin/", admin.site.urls),
     route("metrics", MetricsView.as_view(schema=None)),  # where Prometheus looks by itself
     # The words of our scripts, in the reader's language; apart from Django's own, which are many.

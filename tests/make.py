@@ -30,6 +30,8 @@ from apps.policies.models import Config, Override, Scope
 from apps.publication import services as publication
 from apps.publication.models import Part, Revision
 from apps.publication.services import Piece
+from apps.telemetry.markers import Mark, add_marker
+from apps.telemetry.models import Marker
 
 _numbers = count(1)
 
@@ -252,6 +254,11 @@ def override(
         reason="provider is down",
         actor=actor(Environment.objects.get(pk=place.environment_id)),
     )
+
+
+def marker(where: Environment | None = None, title: str = "checkout 2.4.1") -> Marker:
+    """A deployment that was marked just now."""
+    return add_marker(Mark(title), actor=actor(where or environment()))[0]
 
 
 def uses(of: Service, what: Dependency) -> None:

@@ -109,6 +109,7 @@ def rows_of_each_kind(environment: Environment) -> Rows:
         "token_id": make.token(environment)[0].pk,
         "check_id": make.check(environment).pk,
         "heartbeat_id": make.check(environment, kind="heartbeat").pk,
+        "marker_id": make.marker(environment).pk,
         "entry_id": str(Entry.objects.latest("at").pk),
         "number": Revision.objects.earliest("number").number,
         "name": next(iter(PRESETS)),

@@ -29,7 +29,7 @@ LAYERS = [
     {"console"},
 ]
 # What an app lets others import. All of `core` is for others, except what wires it into Django.
-PUBLIC = {"models", "selectors", "services", "rules", "apps"}
+PUBLIC = {"models", "selectors", "services", "rules", "apps", "moments"}
 # What the server may import of the SDK: definitions, no client.
 SHARED_WITH_THE_SERVER = {"holdfast.spec", "holdfast.histogram"}
 SAYS_NOTHING = {"utils", "helpers", "constants", "managers", "signals", "mixins"}

@@ -100,6 +100,7 @@ def sections(request: HttpRequest) -> list[dict[str, Any]]:
             _item(_("Dashboard"), "dashboard", reverse("admin:index")),
             _item(_("Wall"), "grid_view", reverse("wall")),
             _item(_("History"), "monitoring", reverse("history")),
+            _item(_("Timeline"), "view_timeline", reverse("timeline")),
         ],
     }
     listed = [

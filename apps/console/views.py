@@ -8,6 +8,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.console import history
+from apps.console import timeline_page as timelines
 
 
 @require_safe
@@ -24,3 +25,11 @@ def history_page(request: HttpRequest) -> HttpResponse:
     """GET /admin/history/?environment=&service=&dependency=&span= → 200; 302 to log in, 404."""
     context = admin.site.each_context(request) | history.context(request)
     return TemplateResponse(request, "console/history.html", context)
+
+
+@require_safe
+@never_cache
+def timeline_page(request: HttpRequest) -> HttpResponse:
+    """GET /admin/timeline/?environment=&service=&dependency=&kind=&span= → 200; 302, 404."""
+    context = admin.site.each_context(request) | timelines.context(request)
+    return TemplateResponse(request, "console/timeline.html", context)

@@ -18,7 +18,7 @@ from django.db import transaction
 from apps.core import bulk, bus, clock
 from apps.fleet import services as fleet
 from apps.fleet.models import SLUG
-from apps.telemetry import rules, services
+from apps.telemetry import applications, rules, services
 from apps.telemetry.models import BreakerEvent, InstanceState, Window
 from apps.telemetry.reports import Calls, OwnRequests
 from apps.telemetry.rows import (
@@ -199,6 +199,7 @@ def write_states(claimed: Sequence[Claimed], uses: Uses) -> None:
     """Raise the sequences and keep what the instances said of themselves; tell of news."""
     rows = [state_of(each, uses[each.arrival.service_id]) for each in claimed]
     bulk.update(InstanceState, rows, key="instance_id")
+    applications.note(claimed, rows)
     told = {
         each.arrival.environment_id
         for each, row in zip(claimed, rows, strict=True)

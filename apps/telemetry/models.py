@@ -1,11 +1,12 @@
 """What instances say: how they are, what their calls came to, how their breakers moved."""
 
 import uuid
-from typing import Self
+from typing import Any, Self
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from apps.core import clock
 from apps.core.actor import Actor
 
 ROLLED_UP = uuid.UUID(int=0)  # the boot of windows that were summed up from others
@@ -231,3 +232,82 @@ class BreakerEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dependency} {self.type}"
+
+
+class MarkerQuerySet(models.QuerySet["Marker"]):
+    def visible_to(self, actor: Actor) -> Self:
+        """Of the environments the actor may see; a service's token sees its own."""
+        rows = self.filter(environment__in=actor.environment_ids)
+        return rows if actor.service_id is None else rows.filter(service=actor.service_id)
+
+
+class Marker(models.Model):
+    """An instant somebody wants to find again on the time axis: a deployment, an incident."""
+
+    class Kind(models.TextChoices):
+        DEPLOY = "deploy", _("deploy")
+        CONFIG = "config", _("configuration")
+        INCIDENT = "incident", _("incident")
+        OTHER = "other", _("mark")
+
+    environment = models.ForeignKey("fleet.Environment", models.CASCADE, related_name="+")
+    service = models.ForeignKey("fleet.Service", models.CASCADE, null=True, related_name="+")
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    title = models.CharField(max_length=200)
+    release = models.CharField(_("version"), max_length=80, blank=True)  # of what was deployed
+    url = models.URLField(max_length=500, blank=True)
+    at = models.DateTimeField()
+    created_at = models.DateTimeField()
+    created_by = models.CharField(max_length=150)
+    # Chosen by whoever marks: a request that is repeated marks once. Empty: none was chosen.
+    key = models.CharField(max_length=100, blank=True)
+
+    objects = MarkerQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "key"],
+                condition=~models.Q(key=""),
+                name="telemetry_marker_once",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=["deploy", "config", "incident", "other"]),
+                name="telemetry_marker_kind",
+            ),
+        ]
+        indexes = [models.Index(fields=["environment", "-at"], name="telemetry_marker_newest")]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def as_audited(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "title": self.title,
+            "version": self.release,
+            "url": self.url,
+            "service": self.service.slug if self.service else None,
+            "at": clock.rfc3339(self.at),
+        }
+
+
+class Application(models.Model):
+    """An instance said that it runs another revision than before, or refuses something else."""
+
+    service = models.ForeignKey("fleet.Service", models.CASCADE, related_name="+")
+    instance_id = models.UUIDField()  # no foreign key: it outlives the instance it is about
+    instance_name = models.CharField(max_length=120, blank=True)
+    epoch = models.UUIDField(null=True)
+    revision = models.PositiveBigIntegerField(null=True)  # null: it ran on its defaults
+    refused = models.JSONField(default=list)  # as in InstanceState
+    at = models.DateTimeField()  # by its clock, never after we heard of it
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["instance_id", "-at"], name="telemetry_application_of"),
+            models.Index("at", name="telemetry_application_oldest"),  # pruning
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.instance_name} {self.revision}"

@@ -20,8 +20,16 @@ from apps.core.errors import NotFound, RuleBroken
 from apps.fleet import services as fleet
 from apps.fleet.models import Service, Usage
 from apps.publication import services as publication
-from apps.telemetry import rules
-from apps.telemetry.models import ROLLED_UP, BreakerEvent, Sum, Total, Window
+from apps.telemetry import markers, rules
+from apps.telemetry.models import (
+    ROLLED_UP,
+    Application,
+    BreakerEvent,
+    Marker,
+    Sum,
+    Total,
+    Window,
+)
 
 KEPT = {  # how long windows of each span are kept
     Window.Span.SHORT: timedelta(hours=2),
@@ -313,6 +321,8 @@ def prune() -> None:
         delete_in_batches(Window.objects.filter(span=span, start__lt=_not_needed(span, now - kept)))
         delete_in_batches(Sum.objects.filter(span=span, start__lt=now - kept))
     delete_in_batches(BreakerEvent.objects.filter(received_at__lt=now - EVENTS_KEPT))
+    delete_in_batches(Application.objects.filter(at__lt=now - EVENTS_KEPT))
+    delete_in_batches(Marker.objects.filter(at__lt=now - markers.KEPT))
     while fleet.forget_instances(now - INSTANCES_KEPT, limit=BATCH):
         pass
 

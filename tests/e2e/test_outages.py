@@ -34,7 +34,6 @@ HEALTH = (
     "/rabbitmq",
     "/celery",
     "/dependencies",
-    "/services",
     "/detailed",
 )
 CROWD = 150  # requests at once: more than the pool has connections and places to wait
@@ -303,7 +302,7 @@ class TestHealth:
     @pytest.mark.parametrize(
         ("server", "failing"),
         [
-            ("postgresql", {"", "/db", "/dependencies", "/services", "/detailed"}),
+            ("postgresql", {"", "/db", "/dependencies", "/detailed"}),
             ("redis", {"", "/redis", "/celery", "/detailed"}),
         ],
     )

@@ -65,6 +65,10 @@ class RollbackIn(Strict):
     reason = serializers.CharField(max_length=LONGEST_REASON)
 
 
+class RollbackPlanIn(Strict):
+    """An empty object."""
+
+
 class RestoredOut(serializers.Serializer[Revision]):
     number = serializers.IntegerField()
     restores = serializers.IntegerField()
@@ -121,9 +125,10 @@ class RollbackPlanView(APIView):
 
     permission_classes = [requires("config:write")]
 
-    @extend_schema(request=None, responses={200: DryRunOut})
+    @extend_schema(request=RollbackPlanIn, responses={200: DryRunOut})
     def post(self, request: Request, number: int) -> Response:
         """What would be dangerous about the settings as they were then; nothing is written."""
+        valid(RollbackPlanIn, request.data)
         return planned(services.plan_rollback(number, actor=actor_of(request)))
 
 
