@@ -13,7 +13,7 @@ from apps.console.changes import latest
 from apps.core.admin import actor_of
 from apps.deadletters.selectors import depths
 from apps.fleet.models import Dependency, Environment, Instance
-from apps.health.selectors import states
+from apps.health.selectors import cut_off, states
 from apps.live.selectors import environments_of, present
 from apps.publication.models import Part
 
@@ -49,6 +49,7 @@ def _of(request: HttpRequest, environment: Environment) -> dict[str, Any]:
         "sdk_folder": settings.BASE_DIR / "sdk",
         "alerts": firing(environment.pk),
         "checks": [each for each in states(environment.pk) if each.status in BAD],
+        "cut_off": cut_off(),
         "letters": [each for each in depths(environment.pk) if each.unresolved],
         "changes": latest(actor, environment.pk),
         "chain": Chain.objects.filter(environment_id=environment.pk).first(),

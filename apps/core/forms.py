@@ -96,8 +96,8 @@ def reason_field(*, such_as: Any = "", required: bool = True) -> forms.CharField
 class NamedChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic in the stubs only
     """Something of an environment, by environment and name."""
 
-    def __init__(self, *, queryset: models.QuerySet[Any], **options: Any) -> None:
-        rows = queryset.select_related("environment").order_by("environment__slug", "slug")
+    def __init__(self, *, queryset: models.QuerySet[Any], by: str = "slug", **options: Any) -> None:
+        rows = queryset.select_related("environment").order_by("environment__slug", by)
         super().__init__(queryset=rows, **options)
 
     def label_from_instance(self, obj: Any) -> str:

@@ -24,7 +24,7 @@ from apps.delivery.answers import STALE_AFTER
 from apps.delivery.api import HealthJSON, WhateverTheyAccept
 from apps.delivery.authentication import RememberedToken
 from apps.health import rules
-from apps.health.selectors import Answer, CheckState, answer_of, hosts, parts, states
+from apps.health.selectors import Answer, CheckState, answer_of, cut_off, hosts, parts, states
 
 LATE_ROUNDS = 3  # a loop without a good round for so many of its intervals is late
 LATE_SECONDS = 10.0  # and for at least so long
@@ -80,6 +80,10 @@ def dependency_of(found: CheckState) -> Checks:
         "stale": found.is_stale,
         "successRate": found.success_rate,
     }
+    if found.flapping_share is not None:
+        entry["flapping"] = found.flapping_share
+    if found.because_of:
+        entry["becauseOf"] = found.because_of
     if found.detail:
         entry["output"] = found.detail
     if found.latency_seconds is not None:
@@ -168,7 +172,7 @@ class DetailedView(HealthView):
         worst = rules.health_of(entry["status"] for found in checks.values() for entry in found)
         theirs = _dependencies_if_known(actor_of(request), own)
         if own["db:responseTime"][0]["status"] != "fail":
-            checks |= _hosts()
+            checks |= _hosts() | _cut_off()
         if worst == "pass" and _is_troubled(theirs):
             worst = "warn"
         return respond(checks | theirs, worst=worst)
@@ -248,6 +252,24 @@ def _policies() -> Checks:
     else:
         entry["output"] = _("not read yet by this process")
     return {"policies:age": [entry]}
+
+
+def _cut_off() -> Checks:
+    """Of whole installation: processes whose own network is the likelier fault."""
+    text = _("%(failing)d of %(places)d unrelated places fail: the prober itself is cut off")
+    return {
+        f"prober {found.name}:sight": [
+            {
+                "componentId": f"prober {found.name}",
+                "componentType": "component",
+                "status": "warn",
+                "time": clock.rfc3339(found.at),
+                "since": clock.rfc3339(found.since),
+                "output": text % {"failing": found.failing, "places": found.places},
+            }
+        ]
+        for found in cut_off()
+    }
 
 
 def _hosts() -> Checks:

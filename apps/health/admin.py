@@ -93,6 +93,14 @@ class CheckForm(GuardedForm):
         required=False,
         help_text=gettext_lazy("Slow again and again it is degraded. Empty: never slow."),
     )
+    parent = NamedChoice(
+        label=gettext_lazy("Reached through"),
+        queryset=Check.objects.all(),
+        by="name",
+        required=False,
+        empty_label=gettext_lazy("no other check"),
+        help_text=gettext_lazy("While that check is down, this one is unknown because of it."),
+    )
     enabled = forms.BooleanField(label=gettext_lazy("It runs"), required=False, initial=True)
 
     def clean_settings(self) -> dict[str, Any]:
@@ -177,14 +185,15 @@ class CheckAdmin(GuardedModelAdmin):
         "environment",
     )
     list_filter = ("status", "kind", "enabled", "environment")
-    list_select_related = ("environment", "dependency")
+    list_select_related = ("environment", "dependency", "parent")
     search_fields = ("name", "address", "dependency__slug", "detail")
     ordering = ("name",)
     fields = (
-        *("name", "state", "since", "observed_at", "latency", "successes", "detail", "measured"),
+        *("name", "state", "since", "observed_at", "latency", "successes", "flaps", "detail"),
+        "measured",
         *("kind", "environment", "of", "address", "secrecy", "chosen", "interval_seconds"),
         *("timeout_seconds", "retry_seconds", "failures_to_confirm", "successes_to_recover"),
-        *("slow_seconds", "enabled", "created_at", "version"),
+        *("slow_seconds", "parent", "enabled", "created_at", "version"),
     )
     readonly_fields = fields
     creations: ClassVar = {
@@ -265,6 +274,8 @@ class CheckAdmin(GuardedModelAdmin):
         if not check.enabled:
             return "unknown", _("waits for an address") if not check.address else _("off")
         text = check.get_status_display()
+        if check.is_flapping:
+            text = _("%(status)s, flapping") % {"status": text}
         return check.status, _("%s, not seen lately") % text if check.is_stale else text
 
     @column(gettext_lazy("Dependency"), order="dependency__slug")
@@ -279,6 +290,11 @@ class CheckAdmin(GuardedModelAdmin):
     def successes(self, check: Check) -> str:
         rate = check.success_rate
         return "–" if rate is None else f"{100 * rate:.0f} %"
+
+    @column(gettext_lazy("Flapping"))
+    def flaps(self, check: Check) -> str:
+        share = f"{100 * check.flapping_share:.0f} %"
+        return _("%s: its status is held until it is calm") % share if check.is_flapping else share
 
     @column(gettext_lazy("Measured besides"))
     def measured(self, check: Check) -> str:

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from apps.core.actor import Actor
 from apps.core.api import Number, Strict, Whole, if_match, query, respond, valid
 from apps.core.db import get_visible
+from apps.core.errors import RuleBroken
 from apps.core.leases import LONGEST_REASON
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
@@ -38,16 +39,24 @@ class CheckOut(serializers.ModelSerializer[Check]):
     dependency = serializers.SlugRelatedField[Any](
         slug_field="slug", read_only=True, allow_null=True
     )
+    parent = serializers.SlugRelatedField[Any](  # type: ignore[assignment]  # not left on the class
+        slug_field="name", read_only=True, allow_null=True
+    )
     has_secret = serializers.BooleanField(read_only=True)
     settings = serializers.DictField()
     is_stale = serializers.BooleanField(help_text="Too old to say how it is now.")
     success_rate = serializers.FloatField(allow_null=True, help_text="Share of recent results.")
+    flapping_share = serializers.FloatField(
+        help_text="How much its last 21 results change: from 0.2 on it flaps, to 0.05."
+    )
+    because_of = serializers.CharField(help_text="The check above it that is down, or empty.")
     facts = serializers.DictField(help_text="What was measured besides; seconds, bytes, counts.")
 
     class Meta:
         model = Check
         fields = (
             *("id", "name", "kind", "environment", "dependency", "address", "has_secret"),
+            *("parent", "is_flapping", "flapping_share", "because_of"),
             *("settings", "interval_seconds", "timeout_seconds", "retry_seconds"),
             *("failures_to_confirm", "successes_to_recover", "slow_seconds", "enabled", "status"),
             *("since", "observed_at", "is_stale", "latency_seconds", "success_rate", "detail"),
@@ -78,6 +87,12 @@ class _Values(Strict):
     failures_to_confirm = Whole(min_value=1, max_value=10, required=False)
     successes_to_recover = Whole(min_value=1, max_value=10, required=False)
     slow_seconds = Number(min_value=0.001, max_value=30, required=False, allow_null=True)
+    parent = serializers.CharField(  # type: ignore[assignment]  # not left on the class
+        max_length=80,
+        allow_null=True,
+        required=False,
+        help_text="Name of a check of the environment that this one's server is reached through.",
+    )
     enabled = serializers.BooleanField(required=False)
 
 
@@ -183,7 +198,7 @@ class HistoryOut(serializers.Serializer[Any]):
 
 
 def _visible(actor: Actor) -> QuerySet[Check]:
-    return Check.objects.visible_to(actor).select_related("environment", "dependency")
+    return Check.objects.visible_to(actor).select_related("environment", "dependency", "parent")
 
 
 def _one(request: Request, check_id: int) -> Check:
@@ -192,10 +207,20 @@ def _one(request: Request, check_id: int) -> Check:
 
 
 def _values(body: dict[str, Any], actor: Actor) -> dict[str, Any]:
-    """The body with the dependency it names in place of the name."""
+    """The body with the dependency and the check it names in place of their names."""
     if "dependency" in body:
         body["dependency"] = named_dependency(body["dependency"], actor=actor)
+    if body.get("parent") is not None:
+        body["parent"] = _named(body["parent"], actor)
     return body
+
+
+def _named(name: str, actor: Actor) -> Check:
+    check = Check.objects.filter(environment=actor.environment_id, name=name).first()
+    if check is None:
+        text = _("There is no such check in this environment.")
+        raise RuleBroken(text, errors={"parent": [text]})
+    return check
 
 
 def _tested(check: Check, outcome: Outcome) -> dict[str, Any]:

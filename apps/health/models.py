@@ -13,6 +13,7 @@ from apps.core.db import Versioned
 from apps.core.sealing import unseal
 from apps.fleet.models import NAME, SLUG
 from apps.health import rules
+from apps.health.rules import standing
 from apps.health.targets import Target
 
 
@@ -62,6 +63,9 @@ class Check(Versioned):
     failures_to_confirm = models.PositiveSmallIntegerField(default=3)
     successes_to_recover = models.PositiveSmallIntegerField(default=2)
     slow_seconds = models.FloatField(null=True, blank=True)  # over it an answer is slow; null: none
+    parent = models.ForeignKey(  # what it is asked through: down, it explains this one's failures
+        "self", models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
     # ------------------------------------------------------------------------------------------
@@ -72,6 +76,9 @@ class Check(Versioned):
     observed_at = models.DateTimeField(null=True)
     latency_seconds = models.FloatField(null=True)
     recent = models.CharField(max_length=rules.WINDOW, blank=True)  # marks, the newest last
+    raw = models.CharField(max_length=standing.FLAP_RESULTS, blank=True)  # marks, none forgotten
+    is_flapping = models.BooleanField(default=False)  # its status is held meanwhile
+    because_of = models.CharField(max_length=80, blank=True)  # the check above that is down
     detail = models.CharField(max_length=300, blank=True)
     facts = models.JSONField(default=dict)  # measured besides: phases, replication, queue lengths
     started_at = models.DateTimeField(null=True)  # of a heartbeat: its job told that it began
@@ -129,6 +136,11 @@ class Check(Versioned):
         return rules.success_rate(self.recent)
 
     @property
+    def flapping_share(self) -> float:
+        """How much its results change, 0 to 1."""
+        return standing.flapping(self.raw) / 100
+
+    @property
     def is_stale(self) -> bool:
         """Whether the last result is too old to say how it is now."""
         if self.observed_at is None:
@@ -166,6 +178,7 @@ class Check(Versioned):
             "failures_to_confirm": self.failures_to_confirm,
             "successes_to_recover": self.successes_to_recover,
             "slow_seconds": self.slow_seconds,
+            "parent": self.parent.name if self.parent else None,
             "enabled": self.enabled,
         }
 

@@ -5,6 +5,7 @@ through it, and because a task that waits for a hung server would hold up a work
 processes share the checks by claiming them; see `services.runs`.
 """
 
+import os
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from dataclasses import asdict
 
 from apps.core import bus, clock, loops
 from apps.health import prober, services
+from apps.health.lookout import Lookout
 from apps.health.probes import host
 from apps.health.probes.outcomes import Outcome, failed
 from apps.health.services.checks import UNOPENED
@@ -24,7 +26,9 @@ GATHER_SECONDS = 0.25  # what ends within it is written down together
 MOST_AT_ONCE = 512  # runs of one process, nearly all of which wait for a server
 MOST_A_ROUND = 50  # begun together, if many are overdue
 SPACING_SECONDS = 0.005  # between those, so that they do not distort each other's latency
+TELL_SECONDS = 5.0  # between two words of a prober that is cut off
 HOST_SECONDS = 15.0  # between two measurements of the host
+NAME = f"prober {socket.gethostname()[:90]}:{os.getpid()}"
 
 
 class Runner:
@@ -33,6 +37,9 @@ class Runner:
     def __init__(self, probing: prober.Prober, *, wake: Callable[[], None] | None = None) -> None:
         self._prober = probing
         self._running: dict[Future[Outcome], services.Claimed] = {}
+        self._lookout = Lookout()
+        self._told_at: float | None = None  # that it is cut off, by the monotonic clock
+        self._cut_off_since = clock.now()
         self.wake = wake or (lambda: None)  # called when there is something to write down
 
     @property
@@ -69,7 +76,24 @@ class Runner:
         ended = [each for each in self._running if each.done()]
         runs = [(self._running.pop(each), each.result()) for each in ended]
         if runs:
-            services.record_all(runs)
+            services.record_all(runs, self._lookout)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say that this process is cut off, again and again, and once that it no longer is."""
+        self._lookout.look_again()
+        now = time.monotonic()
+        if not self._lookout.is_cut_off:
+            if self._told_at is not None:
+                services.end_pulse(NAME)
+                self._told_at = None
+            return
+        if self._told_at is None:
+            self._cut_off_since = clock.now()
+        if self._told_at is None or now - self._told_at >= TELL_SECONDS:
+            since = self._cut_off_since.isoformat()
+            services.take_pulse(NAME, since=since, **asdict(self._lookout.sight()))
+            self._told_at = now
 
 
 def measure_host(stopping: threading.Event) -> None:

@@ -104,6 +104,11 @@ def parse(kind: str, text: str) -> Address:
     )
 
 
+def place_of(kind: str, address: str) -> str:
+    """The host that an address names; empty where nothing is asked over a network."""
+    return "" if kind in PLACELESS or not address else urlsplit(address).hostname or ""
+
+
 def address_errors(kind: str, text: str, *, is_enabled: bool) -> list[str]:
     """What is wrong with an address of this kind; nothing if it can be probed."""
     if kind in PLACELESS:

@@ -210,6 +210,8 @@ def _checks(rule: Rule, sources: Sources) -> Found:
     for check in sources.checks:
         if check.observed_at is None or (rule.check_kinds and check.kind not in rule.check_kinds):
             continue
+        if check.because_of:  # the one above it has the alert
+            continue
         is_known = check.status != "unknown" and not check.is_stale
         value = float(check.status == "down") if is_known else None
         yield Subject(check.name, dependency=check.dependency, check=check.name), Reading(value, 1)

@@ -14,9 +14,11 @@ from apps.health.services.history import floor, sums_of
 __all__ = [
     "Answer",
     "CheckState",
+    "CutOff",
     "Host",
     "Point",
     "answer_of",
+    "cut_off",
     "history",
     "host",
     "hosts",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 HOST_STALE = timedelta(seconds=60)
+CUT_OFF_STALE = timedelta(seconds=20)
 FINE_HOURS = 6  # up to so many, history is made of results; beyond, of hours
 POINTS = 240  # of a chart, at most
 
@@ -46,6 +49,8 @@ class CheckState:
     success_rate: float | None  # share of the newest results
     results: int  # it was taken of
     detail: str
+    flapping_share: float | None = None  # while it flaps, and its status is held; else None
+    because_of: str = ""  # the check above it that is down, so that it is unknown
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,35 @@ def state_of(check: Check) -> CheckState:
         success_rate=check.success_rate,
         results=len(check.recent),
         detail=check.detail,
+        flapping_share=check.flapping_share if check.is_flapping else None,
+        because_of=check.because_of,
     )
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """A web process whose every place fails, nearly: nobody is called down on its word."""
+
+    name: str
+    at: datetime
+    since: datetime
+    failing: int
+    places: int
+
+
+def cut_off() -> list[CutOff]:
+    """Probers that say so themselves, as of now. One query."""
+    rows = Pulse.objects.filter(name__startswith="prober ", at__gte=clock.now() - CUT_OFF_STALE)
+    return [
+        CutOff(
+            name=row.name.removeprefix("prober "),
+            at=row.at,
+            since=datetime.fromisoformat(row.data["since"]),
+            failing=row.data["failing"],
+            places=row.data["places"],
+        )
+        for row in rows.order_by("name")
+    ]
 
 
 def hosts() -> list[Host]:

@@ -8,7 +8,7 @@ from apps.health.services.checks import (
     update_check,
 )
 from apps.health.services.heartbeats import Ping, ping
-from apps.health.services.history import prune, roll_up, take_pulse
+from apps.health.services.history import end_pulse, prune, roll_up, take_pulse
 from apps.health.services.runs import Claimed, claim_due, record, record_all
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "claim_due",
     "create_check",
     "delete_check",
+    "end_pulse",
     "ping",
     "prune",
     "record",

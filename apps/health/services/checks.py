@@ -19,7 +19,7 @@ from apps.fleet.models import NAME, SLUG, Dependency
 from apps.health import prober, targets
 from apps.health.models import Check, Status
 from apps.health.probes.outcomes import Outcome, failed
-from apps.health.services import heartbeats, runs
+from apps.health.services import heartbeats, parents, runs
 from apps.health.targets import Target
 from holdfast.spec import Preset
 
@@ -28,7 +28,7 @@ EDITABLE = frozenset(
     {
         *("name", "dependency", "address", "secret", "settings", "interval_seconds"),
         *("timeout_seconds", "retry_seconds", "failures_to_confirm", "successes_to_recover"),
-        *("slow_seconds", "enabled"),
+        *("slow_seconds", "parent", "enabled"),
     }
 )
 ASKED = frozenset({"address", "sealed_secret", "settings"})  # what an answer depends on
@@ -110,7 +110,9 @@ def run_check(check_id: int, *, reason: str = "", actor: Actor) -> tuple[Check, 
     outcome = _run(target).slower_than(check.slow_seconds)
     if claimed is not None:
         runs.record(claimed, outcome)
-    return Check.objects.select_related("environment", "dependency").get(pk=check.pk), outcome
+    return Check.objects.select_related("environment", "dependency", "parent").get(
+        pk=check.pk
+    ), outcome
 
 
 def _run(target: Target | None) -> Outcome:
@@ -155,7 +157,7 @@ def bring_check(
 
 def _check(check_id: int, actor: Actor) -> Check:
     """The actor's check, which a token bound to one service may not touch."""
-    rows = Check.objects.select_related("environment", "dependency")
+    rows = Check.objects.select_related("environment", "dependency", "parent")
     check = get_visible(rows, actor=actor, pk=check_id)
     _check_reach(actor)
     return check
@@ -203,6 +205,8 @@ def _judge(check: Check, changes: Values, actor: Actor) -> None:
     dependency = changes.get("dependency")
     if dependency is not None and dependency.environment_id != actor.environment_id:
         errors["dependency"] = [_("There is no such dependency in this environment.")]
+    if changes.get("parent") is not None and (text := parents.error(check, changes["parent"])):
+        errors["parent"] = [text]
     errors |= targets.option_errors(check.kind, changes.get("settings", check.settings))
     errors |= _place_errors(check, changes)
     if errors:
@@ -255,6 +259,9 @@ def _restarted(check: Check, written: Mapping[str, Any]) -> dict[str, Any]:
         "observed_at": None,
         "latency_seconds": None,
         "recent": "",
+        "raw": "",
+        "is_flapping": False,
+        "because_of": "",
         "detail": "",
         "facts": {},
         "started_at": None,

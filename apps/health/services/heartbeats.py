@@ -81,7 +81,7 @@ def _begun(check: Check, said: Ping, now: datetime) -> dict[str, Any]:
 
 def _end(check: Check, said: Ping, now: datetime) -> None:
     outcome = _outcome(said, _duration(check, said, now))
-    verdict, before = runs.verdict_of(check, outcome), check.status
+    columns, before = runs.after(check, outcome, now=now), check.status
     Result.objects.create(
         subject=check,
         at=now,
@@ -90,9 +90,8 @@ def _end(check: Check, said: Ping, now: datetime) -> None:
         detail=outcome.detail,
         run=said.run,
     )
-    if verdict.status != before:
-        runs.move(check, verdict.status, detail=outcome.detail, at=now)
-    columns = runs.after(check, outcome, verdict, now)
+    if columns["status"] != before:
+        runs.move(check, columns["status"], detail=columns["detail"], at=now)
     _write(check, {**columns, "next_at": next_miss(check, now), "claim": None})
 
 

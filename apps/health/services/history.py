@@ -30,6 +30,11 @@ def take_pulse(name: str, **data: Any) -> None:
     )
 
 
+def end_pulse(name: str) -> None:
+    """Note that there is nothing more to be said of it."""
+    Pulse.objects.filter(name=name).delete()
+
+
 def roll_up() -> None:
     """Sum results up by the hour, as far as hours are over.
 

@@ -11,17 +11,22 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from apps.core import bus, clock
 from apps.core.sealing import CannotOpen
 from apps.health import rules
+from apps.health.lookout import Lookout
 from apps.health.models import Check, Result, Transition
-from apps.health.probes.outcomes import Outcome
-from apps.health.targets import Target
+from apps.health.probes.outcomes import LONGEST_DETAIL, Outcome
+from apps.health.rules import standing
+from apps.health.rules.standing import Above, Doubt
+from apps.health.targets import Target, place_of
 
 log = structlog.get_logger(__name__)
 
 LEASE_MARGIN = 15.0  # seconds beyond the deadline for which a run is nobody else's
+ABOVE = "__".join(["parent"] * standing.DEEPEST)
 
 
 @dataclass(frozen=True)
@@ -89,37 +94,53 @@ def target_of(check: Check) -> Target | None:
 
 
 def record(claimed: Claimed, outcome: Outcome) -> bool:
-    """Write what came of a run; False if the claim is no longer the newest, and nothing is written.
-
-    Safe to call twice: a claim ends with its result.
-    """
+    """Write what came of one run; False if its claim is no longer the newest."""
     return record_all([(claimed, outcome)]) == 1
 
 
 @transaction.atomic
-def record_all(ended: Iterable[tuple[Claimed, Outcome]]) -> int:
+def record_all(ended: Iterable[tuple[Claimed, Outcome]], lookout: Lookout | None = None) -> int:
     """Write what came of runs, all or nothing; how many still had the newest claim.
 
-    Of the others nothing is written. Safe to call twice: a claim ends with its result.
+    Of the others nothing is written. Safe to call twice: a claim ends with its result. What fails
+    for the first time has others looked at: its parent, and places that tell whether it is the
+    prober that is cut off.
     """
     runs = {(claimed.check_id, claimed.claim): (claimed, outcome) for claimed, outcome in ended}
-    wanted = Check.objects.filter(pk__in=[check_id for check_id, _claim in runs])
-    now, results = clock.now(), []
-    for check in wanted.select_for_update(of=("self",)).order_by("pk"):
+    rows = Check.objects.filter(pk__in=[check_id for check_id, _claim in runs]).order_by("pk")
+    lookout, now = lookout or Lookout(), clock.now()
+    results: list[Result] = []
+    anew: list[Check] = []
+    for check in rows.select_related(ABOVE).select_for_update(of=("self",)):
         if check.claim is None or (check.pk, check.claim) not in runs:
             continue
         claimed, outcome = runs[check.pk, check.claim]
-        results.append(_record_one(check, outcome.slower_than(claimed.slow_seconds), now))
+        outcome = outcome.slower_than(claimed.slow_seconds)
+        if _see(check, outcome, lookout):
+            anew.append(check)
+        is_cut_off = not outcome.is_ok and lookout.doubts(check.pk)
+        results.append(_record_one(check, outcome, now, is_cut_off=is_cut_off))
     Result.objects.bulk_create(results)
+    if anew:
+        _hurry(anew)
     return len(results)
 
 
-def _record_one(check: Check, outcome: Outcome, now: datetime) -> Result:
+def _see(check: Check, outcome: Outcome, lookout: Lookout) -> bool:
+    """Tell the lookout; whether it is a first failure. What is known to be down is no news."""
+    place = place_of(check.kind, check.address)
+    blamed = any(each.status == rules.DOWN for each in _above(check))
+    if not place or check.status == rules.DOWN or (blamed and not outcome.is_ok):
+        return False
+    return lookout.saw(check.pk, place, has_failed=not outcome.is_ok)
+
+
+def _record_one(check: Check, outcome: Outcome, now: datetime, *, is_cut_off: bool) -> Result:
     """Write `check` as it is after a run, and return the result that is to be written."""
-    verdict = verdict_of(check, outcome)
-    Check.objects.filter(pk=check.pk).update(claim=None, **after(check, outcome, verdict, now))
-    if verdict.status != check.status:
-        move(check, verdict.status, detail=outcome.detail, at=now)
+    columns = after(check, outcome, now=now, is_cut_off=is_cut_off)
+    Check.objects.filter(pk=check.pk).update(claim=None, **columns)
+    if columns["status"] != check.status:
+        move(check, columns["status"], detail=columns["detail"], at=now)
     return Result(
         subject=check,
         at=now,
@@ -129,15 +150,23 @@ def _record_one(check: Check, outcome: Outcome, now: datetime) -> Result:
     )
 
 
-def verdict_of(check: Check, outcome: Outcome) -> rules.Verdict:
+def after(
+    check: Check, outcome: Outcome, *, now: datetime, is_cut_off: bool = False
+) -> dict[str, Any]:
+    """The runner's columns after a run, with what holds its status against the result."""
     needed = rules.Confirmation(
         check.failures_to_confirm, check.successes_to_recover, settings.HEALTH_ALERT_THRESHOLD
     )
-    return rules.judge(check.status, check.recent, outcome.mark, needed)
-
-
-def after(check: Check, outcome: Outcome, verdict: rules.Verdict, now: datetime) -> dict[str, Any]:
-    """The runner's columns after a run."""
+    found = rules.judge(check.status, check.recent, outcome.mark, needed)
+    raw = (check.raw + outcome.mark)[-standing.FLAP_RESULTS :]
+    flaps = standing.is_flapping(check.is_flapping, raw)
+    doubt = Doubt(flaps, _above(check), is_cut_off)
+    verdict = standing.held(check.status, found, outcome.mark, doubt)
+    blamed = doubt.blamed if verdict.status == rules.UNKNOWN and not outcome.is_ok else ""
+    detail = outcome.detail
+    if blamed:
+        words = {"parent": blamed, "detail": detail}
+        detail = (_("because of %(parent)s: %(detail)s") % words)[:LONGEST_DETAIL]
     return {
         "next_at": now + timedelta(seconds=_wait(check, verdict)),
         "status": verdict.status,
@@ -145,11 +174,26 @@ def after(check: Check, outcome: Outcome, verdict: rules.Verdict, now: datetime)
         "observed_at": now,
         "latency_seconds": outcome.latency,
         "recent": verdict.recent,
-        "detail": outcome.detail,
+        "raw": raw,
+        "is_flapping": flaps,
+        "because_of": blamed,
+        "detail": detail,
         "facts": dict(outcome.facts),
         "started_at": None,
         "started_run": None,
     }
+
+
+def _above(check: Check) -> list[Above]:
+    """Its parents that run, the nearest first."""
+    found, each = [], check
+    for _level in range(standing.DEEPEST):
+        if each.parent is None:
+            break
+        each = each.parent
+        if each.enabled and not each.is_stale:
+            found.append(Above(each.name, each.status, each.raw.endswith(rules.FAILED)))
+    return found
 
 
 def _wait(check: Check, verdict: rules.Verdict) -> float:
@@ -162,6 +206,28 @@ def _wait(check: Check, verdict: rules.Verdict) -> float:
         is_confirmed=verdict.is_confirmed,
         jitter=random.uniform(-1, 1),
     )
+
+
+def _hurry(anew: Iterable[Check]) -> None:
+    """Have parents of what fails anew looked at now, and a few unrelated places besides."""
+    now = clock.now()
+    old = Check.objects.filter(
+        enabled=True, claim=None, observed_at__lt=now - timedelta(seconds=SEEN_SECONDS)
+    )
+    askable = old.exclude(kind=Check.Kind.HEARTBEAT)
+    parents = [check.parent_id for check in anew if check.parent_id is not None]
+    places = {place_of(check.kind, check.address) for check in anew} | {""}
+    chosen: dict[str, int] = {}
+    longest_ago = askable.order_by("observed_at").values_list("pk", "kind", "address")
+    for pk, kind, address in longest_ago[:LOOKED_THROUGH]:
+        place = place_of(kind, address)
+        if place not in places and len(chosen) < SECOND_OPINIONS:
+            chosen.setdefault(place, pk)
+    askable.filter(pk__in=[*parents, *chosen.values()]).update(next_at=now)
+
+
+SEEN_SECONDS = 3.0  # what was seen since is fresh enough
+SECOND_OPINIONS, LOOKED_THROUGH = 8, 100  # places asked, of so many checks
 
 
 def move(check: Check, status: str, *, detail: str, at: datetime) -> None:
