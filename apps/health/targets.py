@@ -234,6 +234,9 @@ def _is_plain(value: Any) -> bool:
 
 _WRITE_PROBE = Option(True, "Whether it also tries a write, to notice a server that only reads.")
 _QUEUE = Option("", "Name of a queue whose length is measured besides.", pattern=_NAME)
+_MOST_WAITING = Option(
+    0, "With more messages waiting in `queue`, degraded; 0: never.", bounds=(0, 10**9)
+)
 OPTIONS: Mapping[str, Mapping[str, Option]] = {
     "http": {
         "method": Option("GET", "GET or HEAD.", choices=("GET", "HEAD")),
@@ -257,15 +260,25 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
     "tcp": {},
     "postgresql": {"write_probe": _WRITE_PROBE},
     "redis": {"write_probe": _WRITE_PROBE},
-    "rabbitmq": {"queue": _QUEUE},
+    "rabbitmq": {
+        "queue": _QUEUE,
+        "most_waiting": _MOST_WAITING,
+        "fewest_consumers": Option(
+            0, "With fewer consumers of `queue`, degraded.", bounds=(0, 10_000)
+        ),
+    },
     "celery": {
         "queue": Option("celery", "The queue that the workers take tasks from.", pattern=_NAME),
         "task": Option("holdfast.canary", "Name of the canary task.", pattern=_NAME),
+        "most_waiting": _MOST_WAITING,
     },
     "host": {
         "cpu_share": Option(0.95, "Of processor time; above it, degraded.", bounds=(0.01, 1)),
         "memory_share": Option(0.85, "Of memory used; above it, degraded.", bounds=(0.01, 1)),
         "disk_free_share": Option(0.1, "Of disk free; below it, degraded.", bounds=(0, 0.99)),
+        "network_bytes": Option(
+            0, "Received and sent, a second; above it, degraded; 0: never.", bounds=(0, 10**12)
+        ),
     },
     "heartbeat": {
         "grace_seconds": Option(
@@ -305,6 +318,9 @@ def _together_errors(kind: str, options: Mapping[str, Any]) -> Errors:
     reads = any(options.get(name) for name in ("body_contains", "body_lacks", "json_path"))
     if kind == "http" and reads and options.get("method") == "HEAD":
         return {"settings.method": [_("An answer to HEAD has no body to look into.")]}
+    limited = [name for name in ("most_waiting", "fewest_consumers") if options.get(name)]
+    if kind == "rabbitmq" and limited and not options.get("queue"):
+        return {"settings.queue": [_("Say of which queue `%s` is.") % limited[0]]}
     return {}
 
 

@@ -1,11 +1,14 @@
 """Each probe against its real server: answering, stopped, hung and back; and what it notices."""
 
 import http.server
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -16,6 +19,7 @@ from celery.contrib.testing.worker import start_worker
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from kombu import Connection
 from redis import Redis as RedisClient
 
 from apps.core import clock
@@ -152,6 +156,21 @@ class TestFaults:
         assert "wr0ng" not in found.detail
 
 
+def put(url: str, queue: str, *, messages: int) -> None:
+    with Connection(url) as connection, connection.SimpleQueue(queue) as buffer:
+        for number in range(messages):
+            buffer.put(number)
+
+
+def raise_alarm(server: RabbitMQ) -> None:
+    """Have it find, until it is started anew, that its disk is short."""
+    inner = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
+    program = inner if inner.exists() else shutil.which("rabbitmqctl")
+    assert program is not None
+    command = [program, "set_disk_free_limit", "900000GB"]
+    subprocess.run(command, env=server.environment, check=True, stdout=subprocess.DEVNULL)
+
+
 class TestRabbitMQ:
     def test_answering_hung_back_stopped_and_back(self) -> None:
         with RabbitMQ() as it:
@@ -166,6 +185,12 @@ class TestRabbitMQ:
             with worker(it.url):
                 ran = ask("celery", it.url, timeout=10, task="shop.canary")
                 idle = ask("celery", it.url, timeout=2, task="no.such.task")
+            put(it.url, "deep", messages=3)
+            deep = ask("rabbitmq", it.url, timeout=10, queue="deep", most_waiting=2)
+            alone = ask("rabbitmq", it.url, timeout=10, queue="deep", fewest_consumers=1)
+            allowed = ask("rabbitmq", it.url, timeout=10, queue="deep", most_waiting=3)
+            raise_alarm(it)
+            full = ask("rabbitmq", it.url, timeout=4)
             it.kill()
             stopped = ask("rabbitmq", it.url)
             no_broker = ask("celery", it.url)
@@ -173,6 +198,12 @@ class TestRabbitMQ:
             again = ask("rabbitmq", it.url, timeout=10)
 
         assert [each.mark for each in (fine, back, ran, again)] == [rules.OK] * 4, (ran, back)
+        assert [each.mark for each in (deep, alone)] == [rules.IMPAIRED] * 2
+        assert "3 messages wait, more than 2" in deep.detail
+        assert "0 consumers, fewer than 1" in alone.detail
+        assert allowed.is_ok
+        assert allowed.facts["queue_length"] == 3
+        assert "alarm" in full.detail
         assert "no answer" in hung.detail
         assert "no such queue" in missing.detail
         assert "password" in wrong.detail
@@ -259,6 +290,22 @@ class TestCeleryThroughRedis:
         assert "no worker ran" in nobody.detail
         assert [each.mark for each in (ran, again)] == [rules.OK, rules.OK], ran
         assert hung.mark == rules.FAILED
+
+    def test_workers_that_are_busy_with_others_tasks_are_slow_and_not_down(
+        self, redis: Redis
+    ) -> None:
+        with RedisClient.from_url(redis.url) as client:
+            client.lpush("busy", "first", "second", "third")
+            idle = ask("celery", redis.url, queue="busy")
+            taken = threading.Timer(0.3, client.rpop, ["busy"])  # as a worker takes the next
+            taken.start()
+            busy = ask("celery", redis.url, queue="busy")
+            taken.join()
+            left = client.lrange("busy", 0, -1)
+
+        assert (idle.mark, busy.mark) == (rules.FAILED, rules.IMPAIRED)
+        assert "behind 3 in busy" in busy.detail
+        assert left == [b"third", b"second"]  # and no canary
 
     def test_what_no_worker_took_is_taken_back(self, redis: Redis) -> None:
         ask("celery", redis.url, timeout=0.5, queue="mine")

@@ -90,6 +90,8 @@ class TestOptions:
             ("http", {"json_equals": {"a": 1}, "json_path": "a"}),
             ("http", {"method": "HEAD", "body_lacks": "error"}),
             ("rabbitmq", {"queue": "a\nb"}),
+            ("rabbitmq", {"most_waiting": -1, "queue": "jobs"}),
+            ("celery", {"most_waiting": 1.5}),
             ("host", {"memory_share": 85}),
             ("host", {"memory_share": True}),
             ("tcp", {"anything": 1}),
@@ -102,6 +104,9 @@ class TestOptions:
 
     def test_a_value_to_be_compared_needs_a_place(self) -> None:
         assert list(option_errors("http", {"json_equals": 1})) == ["settings.json_path"]
+
+    def test_a_limit_needs_a_queue(self) -> None:
+        assert list(option_errors("rabbitmq", {"most_waiting": 9})) == ["settings.queue"]
 
     @pytest.mark.parametrize("kind", targets.OPTIONS)
     def test_the_defaults_are_fine(self, kind: str) -> None:

@@ -9,21 +9,24 @@ import asyncio
 import base64
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import aio_pika
+from aio_pika.abc import AbstractChannel
 from celery import Celery
 from django.utils.translation import gettext as _
 from redis import asyncio as aioredis
 from redis import exceptions
 
+from apps.health import rules
 from apps.health.canary import REPLIES, TASK
 from apps.health.probes import rabbitmq, redis
 from apps.health.probes.network import Stopwatch, resolve
 from apps.health.probes.outcomes import Outcome, Refused, fine
 from apps.health.targets import Target, option, parse
 
-GIVE_UP_BEFORE = 0.1  # seconds before the deadline, to take the task back
+GIVE_UP_BEFORE = 0.3  # seconds before the deadline, to take the task back and tell why
 _maker = Celery("holdfast.checks", broker="memory://", set_as_current=False)
 
 
@@ -34,7 +37,7 @@ class _Canary:
         self.id = str(uuid.uuid4())
         self.reply_to = f"{REPLIES}{target.check_id or self.id}"
         self.queue: str = option(target, "queue")
-        self.wait = max(0.05, target.timeout - GIVE_UP_BEFORE)
+        self.wait = max(target.timeout / 2, target.timeout - GIVE_UP_BEFORE)
         self.made = _maker.amqp.as_task_v2(
             self.id, option(target, "task") or TASK, (self.reply_to,), {}, expires=target.timeout
         )
@@ -54,7 +57,15 @@ class _Canary:
 async def probe(target: Target) -> Outcome:
     """Reach the broker first, then send the canary and wait for its reply."""
     through = _through_redis if target.address.startswith("redis") else _through_rabbitmq
-    return await through(target, _Canary(target))
+    found = await through(target, _Canary(target))
+    return rabbitmq.by_queue(found, most=option(target, "most_waiting")) if found.latency else found
+
+
+def _busy(canary: _Canary, length: int) -> Outcome:
+    """Slow is not down: others' tasks, `length` at first, were taken while the canary waited."""
+    words = {"length": length, "queue": canary.queue, "wait": canary.wait}
+    text = _("workers are busy: behind %(length)d in %(queue)s, no turn within %(wait).1f s")
+    return Outcome(rules.IMPAIRED, text % words, None, {"queue_length": length})
 
 
 def _nobody(canary: _Canary, length: int, consumers: int | None = None) -> Refused:
@@ -96,8 +107,20 @@ async def _ask_redis(client: "aioredis.Redis", canary: _Canary, watch: Stopwatch
         if reply is not None and canary.is_answered_by(_reply_of(reply[1])):
             watch.lap("round_trip")
             return fine(watch.seconds, phases=watch.phases, queue_length=length)
+    ahead = await _ahead(client, canary.queue, envelope)
     await client.lrem(canary.queue, -1, envelope)
+    if ahead < length:
+        return _busy(canary, length)
     raise _nobody(canary, length)
+
+
+async def _ahead(client: "aioredis.Redis", queue: str, envelope: str) -> int:
+    """How many are taken before it; those that came later are on its other side."""
+    async with client.pipeline(transaction=True) as both:
+        both.llen(queue)
+        both.lpos(queue, envelope)
+        length, later = await both.execute()
+    return 0 if later is None else int(length - later - 1)
 
 
 def _envelope(canary: _Canary) -> dict[str, Any]:
@@ -142,16 +165,25 @@ async def _through_rabbitmq(target: Target, canary: _Canary) -> Outcome:
                 came.set_result(None)
 
         await replies.consume(receive, no_ack=True)
-        await channel.default_exchange.publish(
-            _message(canary, replies.name), routing_key=canary.queue
-        )
+        async with rabbitmq.unblocked(connection, within=target.timeout - watch.seconds):
+            await channel.default_exchange.publish(
+                _message(canary, replies.name), routing_key=canary.queue
+            )
         try:
             async with asyncio.timeout(max(0.05, canary.wait - watch.seconds)):
                 await came
         except TimeoutError as error:
+            if await _has_moved(channel, canary.queue, facts):
+                return _busy(canary, facts["queue_length"])
             raise _nobody(canary, facts["queue_length"], facts["consumers"]) from error
         watch.lap("round_trip")
         return fine(watch.seconds, phases=watch.phases, **facts)
+
+
+async def _has_moved(channel: AbstractChannel, queue: str, before: Mapping[str, Any]) -> bool:
+    """Whether consumers took something of a queue that has since got one more."""
+    now = await rabbitmq.queue_facts(channel, queue)
+    return bool(now["consumers"]) and 0 < before["queue_length"] >= now["queue_length"]
 
 
 def _message(canary: _Canary, reply_to: str) -> aio_pika.Message:

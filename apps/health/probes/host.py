@@ -80,4 +80,7 @@ def _strained(found: Measures, target: Target) -> list[str]:
         said.append(_("memory %.0f %%") % (100 * found.memory))
     if found.disk_free < option(target, "disk_free_share"):
         said.append(_("disk %.0f %% free") % (100 * found.disk_free))
+    network, most = (found.received or 0.0) + (found.sent or 0.0), option(target, "network_bytes")
+    if most and network > most:
+        said.append(_("network %.1f MB/s") % (network / 1e6))
     return said

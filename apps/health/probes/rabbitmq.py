@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import aio_pika
@@ -11,11 +12,13 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aiormq import exceptions
 from django.utils.translation import gettext as _
 
+from apps.health import rules
 from apps.health.probes.network import Stopwatch, resolve
 from apps.health.probes.outcomes import Outcome, Refused, fine
 from apps.health.targets import Target, option, parse
 
 GOODBYE_SECONDS = 0.5  # a hung server is not waited for
+ALARM_SECONDS = 0.8  # before the deadline, to tell of an alarm and say goodbye
 
 
 async def probe(target: Target) -> Outcome:
@@ -24,10 +27,12 @@ async def probe(target: Target) -> Outcome:
     async with connected(target) as connection:
         watch.lap("connect")
         channel = await connection.channel()
-        await round_trip(channel)
+        async with unblocked(connection, within=target.timeout - watch.seconds):
+            await round_trip(channel)
         watch.lap("round_trip")
         facts = await queue_facts(channel, option(target, "queue"))
-        return fine(watch.seconds, phases=watch.phases, **facts)
+        found = fine(watch.seconds, phases=watch.phases, **facts)
+        return by_queue(found, most=option(target, "most_waiting"), fewest=_fewest(target))
 
 
 @asynccontextmanager
@@ -59,6 +64,54 @@ async def connected(target: Target) -> AsyncIterator[AbstractConnection]:
             with suppress(TimeoutError, exceptions.AMQPError, OSError, RuntimeError):
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await connection.close()
+
+
+def _fewest(target: Target) -> int:
+    fewest: int = option(target, "fewest_consumers")
+    return fewest
+
+
+def by_queue(found: Outcome, *, most: int, fewest: int = 0) -> Outcome:
+    """The same, impaired if more than `most` messages wait, or fewer than `fewest` consumers do."""
+    length, consumers = found.facts.get("queue_length", 0), found.facts.get("consumers", fewest)
+    said = []
+    if most and length > most:
+        words = {"length": length, "most": most}
+        said.append(_("%(length)d messages wait, more than %(most)d") % words)
+    if consumers < fewest:
+        words = {"consumers": consumers, "fewest": fewest}
+        said.append(_("%(consumers)d consumers, fewer than %(fewest)d") % words)
+    return replace(found, mark=rules.IMPAIRED, detail=", ".join(said)) if said else found
+
+
+@asynccontextmanager
+async def unblocked(connection: AbstractConnection, *, within: float) -> AsyncIterator[None]:
+    """Give what is published in it up in time to tell why it does not get through.
+
+    Raises:
+        Refused: the broker said that an alarm keeps it from taking messages.
+        TimeoutError: it said nothing.
+    """
+    try:
+        async with asyncio.timeout(max(within / 2, within - ALARM_SECONDS)):
+            yield
+    except TimeoutError as error:
+        if await _is_blocked(connection):
+            text = _("an alarm keeps it from taking messages: its memory or its disk is short")
+            raise Refused(text) from error
+        raise
+
+
+async def _is_blocked(connection: AbstractConnection) -> bool:
+    """Whether the broker told this connection, which has published, to wait."""
+    if connection.transport is None:
+        return False
+    try:
+        async with asyncio.timeout(0.01):
+            await connection.transport.connection.ready()
+    except TimeoutError:
+        return True
+    return False
 
 
 async def round_trip(channel: AbstractChannel) -> None:
