@@ -6,8 +6,8 @@ from django.views.i18n import JavaScriptCatalog
 from drf_spectacular.views import SpectacularSwaggerView
 
 from apps.accounts.logins import OwnPassword
-from apps.console.api import TimelineMarkdownView, TimelineView
-from apps.console.views import history_page, timeline_page
+from apps.console.api import InForceView, TimelineMarkdownView, TimelineView
+from apps.console.views import history_page, in_force_page, timeline_page
 from apps.core import outages, problems
 from apps.core.routes import route
 from apps.metrics.api import MetricsView
@@ -18,6 +18,7 @@ API: list[URLPattern | URLResolver] = [
     route("schema", DocumentView.as_view(), name="schema"),
     route("docs", DOCS, name="docs"),
     route("timeline", TimelineView.as_view(), name="timeline-api"),
+    route("in-force", InForceView.as_view(), name="in-force-api"),
     route("timeline/markdown", TimelineMarkdownView.as_view(), name="timeline-markdown"),
     *(
         path("", include(f"apps.{app}.urls"))
@@ -43,6 +44,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # In place of Django's, which audits nothing.
     path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view())),
     path("admin/history/", admin.site.admin_view(history_page), name="history"),
+    path("admin/in-force/", admin.site.admin_view(in_force_page), name="in-force"),
     path("admin/timeline/", admin.site.admin_view(timeline_page), name="timeline"),
     path("admin/", admin.site.urls),
     route("metrics", MetricsView.as_view(schema=None)),  # where Prometheus looks by itself

@@ -15,10 +15,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.console import timeline
+from apps.console import in_force, timeline
 from apps.core import clock
 from apps.core.actor import Actor
-from apps.core.api import Strict, query
+from apps.core.api import Strict, query, respond
 from apps.core.errors import RuleBroken
 from apps.core.moments import KINDS, Moment, Wanted
 from apps.core.paging import Pages
@@ -165,3 +165,68 @@ def _next(request: Request, page: timeline.Page, wanted: Wanted) -> str | None:
     span = {"since": clock.rfc3339(wanted.since), "until": clock.rfc3339(page.until)}
     given = request.query_params.dict() | span
     return request.build_absolute_uri(f"{request.path}?{urlencode(given)}")
+
+
+class InForceQuery(Strict):
+    instance = serializers.UUIDField()
+    at = serializers.DateTimeField(required=False, help_text="Now without it.")
+
+
+class ValueThenOut(serializers.Serializer[in_force.Value]):
+    pattern = serializers.CharField()
+    key = serializers.CharField()
+    value = serializers.JSONField()
+    level = serializers.ChoiceField(["environment", "dependency", "service"])
+    revision = serializers.IntegerField(help_text="That published it.")
+
+
+class BreakerThenOut(serializers.Serializer[in_force.Breaker]):
+    state = serializers.ChoiceField(["closed", "half_open", "open"])
+    since = serializers.DateTimeField(
+        allow_null=True, help_text="null: no event of it is kept, so it had not moved."
+    )
+    cause = serializers.CharField()
+
+
+class CallsThenOut(serializers.Serializer[in_force.Calls]):
+    dependency = serializers.CharField()
+    breaker = BreakerThenOut()
+    override = serializers.DictField(allow_null=True)
+    values = ValueThenOut(many=True, help_text="What is not listed was the SDK's default.")
+
+
+class InForceOut(serializers.Serializer[in_force.InForce]):
+    instance = serializers.UUIDField()  # type: ignore[assignment]  # a member, not DRF's argument
+    name = serializers.CharField()
+    service = serializers.CharField()
+    at = serializers.DateTimeField()
+    known = serializers.ChoiceField(
+        ["exact", "defaults", "another_epoch", "too_long_ago"],
+        help_text="exact: as published; defaults: it had not said that it ran a revision;"
+        " another_epoch: of a database that this one does not know; too_long_ago: not kept.",
+    )
+    epoch = serializers.UUIDField(allow_null=True)
+    revision = serializers.IntegerField(allow_null=True)
+    applied_at = serializers.DateTimeField(allow_null=True)
+    refused = serializers.ListField(
+        child=serializers.DictField(), help_text="Of it, what stayed as it was before."
+    )
+    flags = serializers.DictField(child=serializers.DictField())
+    over = serializers.DictField(
+        child=serializers.DictField(), help_text="Flags of it whose lease had ended by the clock."
+    )
+    dependencies = CallsThenOut(many=True)
+
+
+class InForceView(APIView):
+    """GET /api/v1/in-force → 200; 400, 401, 403, 404."""
+
+    permission_classes = [requires("config:read")]
+
+    @extend_schema(parameters=[InForceQuery], responses=InForceOut)
+    def get(self, request: Request) -> Response:
+        """What an instance had to obey at an instant: policy, flags, breakers, with sources."""
+        asked = query(InForceQuery, request)
+        at = (asked.get("at") or clock.now()).astimezone(UTC)
+        found = in_force.in_force(asked["instance"], at, actor=actor_of(request))
+        return respond(InForceOut(found))

@@ -135,7 +135,17 @@ def _row(moment: Any, url: str) -> dict[str, Any]:
         "reason": moment.reason,
         "url": url,
         "more": moment.data.get("url") or "",
+        "in_force": _in_force(moment),
     }
+
+
+def _in_force(moment: Any) -> str:
+    """The page of what held on the first of its instances then."""
+    instance = moment.data.get("instance_id")
+    if not instance:
+        return ""
+    at = clock.rfc3339(moment.at, timespec="milliseconds")
+    return f"{reverse('in-force')}?{urlencode({'instance': instance, 'at': at})}"
 
 
 def _links(

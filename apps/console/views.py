@@ -8,6 +8,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.console import history
+from apps.console import in_force_page as in_force_pages
 from apps.console import timeline_page as timelines
 
 
@@ -33,3 +34,11 @@ def timeline_page(request: HttpRequest) -> HttpResponse:
     """GET /admin/timeline/?environment=&service=&dependency=&kind=&span= → 200; 302, 404."""
     context = admin.site.each_context(request) | timelines.context(request)
     return TemplateResponse(request, "console/timeline.html", context)
+
+
+@require_safe
+@never_cache
+def in_force_page(request: HttpRequest) -> HttpResponse:
+    """GET /admin/in-force/?environment=&instance=&at= → 200; 302 to log in, 404."""
+    context = admin.site.each_context(request) | in_force_pages.context(request)
+    return TemplateResponse(request, "console/in_force.html", context)

@@ -40,6 +40,7 @@ def _pretty(value: Any) -> str:
 class InstanceStateAdmin(GuardedModelAdmin):
     """What every instance runs and how its breakers stand."""
 
+    change_form_template = "telemetry/instance.html"
     list_display = (
         "name",
         "service",

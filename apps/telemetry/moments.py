@@ -24,7 +24,10 @@ def breakers(wanted: Wanted) -> Told:
     rows = _of_service(rows, wanted)
     if wanted.dependency:
         rows = rows.filter(dependency=wanted.dependency)
-    columns = ("at", "service__slug", "dependency", "instance_name", "to_state", "cause")
+    columns = (
+        *("at", "service__slug", "dependency", "instance_name", "instance_id", "to_state"),
+        "cause",
+    )
     found, horizon = newest(rows.values_list(*columns, named=True), wanted)
     return Told([_moved(alike) for alike in _together(found)], horizon)
 
@@ -73,6 +76,7 @@ def _moved(alike: Sequence[Any]) -> Moment:
             "state": event.to_state,
             "cause": event.cause,
             "instances": instances[:MOST_NAMED],
+            "instance_id": str(event.instance_id),  # of the first
         },
     )
 
