@@ -12,6 +12,9 @@ const KINDS = {
   dead_letters: "--hf-bad", marker: "--hf-mark", revision: "--hf-mark",
 };
 
+/** Kinds of the timeline that are drawn across; breakers' moves are in the lanes. */
+export const DRAWN = Object.keys(KINDS);
+
 let shown = []; // charts on the page
 let told = null; // what the API told
 let lines = []; // instants to draw across
@@ -24,11 +27,9 @@ export function startAnew(answer, events) {
   lines = events;
 }
 
-/** What the timeline told, but for breakers' moves, which the lanes show. */
+/** Where the timeline's entries are drawn, and in which colour. */
 export const eventLines = (events) =>
-  events
-    .filter((event) => event.kind in KINDS)
-    .map((event) => ({ at: Date.parse(event.at) / 1000, colour: KINDS[event.kind] }));
+  events.map((event) => ({ at: Date.parse(event.at) / 1000, colour: KINDS[event.kind] }));
 
 export function sizeAll() {
   for (const plot of shown) plot.setSize(sizeOf(plot.root.parentElement, plot.heightRem));

@@ -1,7 +1,9 @@
 // The page of how something went: fetches the figures and shows them as charts and tables.
 
 import { gettext, interpolate } from "../words.js";
-import { callCharts, eventLines, laneChart, requestCharts, sizeAll, startAnew } from "./charts.js";
+import {
+  callCharts, DRAWN, eventLines, laneChart, requestCharts, sizeAll, startAnew,
+} from "./charts.js";
 import { callFigures, requestFigures } from "./figures.js";
 import { eventTable, instanceTable, laneTable, stepTable } from "./tables.js";
 import { zone } from "./times.js";
@@ -79,6 +81,7 @@ class Went extends HTMLElement {
     const query = this.query();
     query.set("since", told.start);
     query.set("until", told.end);
+    query.set("kind", DRAWN.join(","));
     query.set("limit", "200");
     return (await this.fetched(this.dataset.timeline, query))?.results ?? [];
   }

@@ -71,11 +71,15 @@ export function laneTable(lanes) {
 
 export function eventTable(events) {
   const rows = events.map((event) => [
-    when(event.at), event.kind, linked(event), event.actor ?? "",
+    when(event.at), event.kind.replaceAll("_", " "), linked(event), event.actor, event.reason ?? "",
     [event.service, event.dependency].filter(Boolean).join(" → "),
   ]);
   return table(
-    [gettext("When"), gettext("Kind"), gettext("What"), gettext("Who"), gettext("Where")], rows,
+    [
+      gettext("When"), gettext("Kind"), gettext("What"), gettext("Who"), gettext("Why"),
+      gettext("Where"),
+    ],
+    rows,
   );
 }
 
