@@ -68,6 +68,12 @@ class TestWhatItIsAbout:
         assert 'data-since="2026-11-22T14:00:00Z" data-until="&quot;&gt;&lt;script&gt;"' in text
         assert 'data-seconds=""' in text
 
+    def test_the_timeline_of_the_same_is_drawn_and_linked(self, viewer: Client) -> None:
+        text = page(viewer, environment="here", service="checkout")
+
+        assert 'data-timeline="/api/v1/timeline"' in text
+        assert "/admin/timeline/?environment=here&amp;service=checkout" in text
+
     def test_related_pages_are_linked(self, viewer: Client) -> None:
         both = "?environment=here&amp;service=checkout&amp;dependency=payments-api"
 
