@@ -23,7 +23,7 @@ from apps.fleet.models import Instance, Service
 from apps.publication.models import Epoch, Fragment, Part
 from apps.publication.rules import concerning, uses_of
 from apps.telemetry.models import Application, BreakerEvent
-from apps.telemetry.rows import MOVED
+from apps.telemetry.rules import MOVED
 from apps.telemetry.services import EVENTS_KEPT
 
 Known = Literal["exact", "defaults", "another_epoch", "too_long_ago"]

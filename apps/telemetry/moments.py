@@ -9,7 +9,7 @@ from django.utils.translation import ngettext
 
 from apps.core.moments import Moment, Phase, Told, Wanted, newest
 from apps.telemetry.models import BreakerEvent, BreakerState, Marker
-from apps.telemetry.rows import MOVED
+from apps.telemetry.rules import MOVED
 
 ALIKE = timedelta(seconds=15)  # instances whose breakers do the same within it are one moment
 MOST_NAMED = 20  # instances

@@ -15,7 +15,6 @@ from apps.telemetry.models import BreakerEvent
 from apps.telemetry.reports import MOST_REFUSED, Breaker, Event, Refused, Report
 
 NO_PAST = timedelta(days=3650)  # a process or a breaker's state may be this old
-MOVED = "breaker.state_changed"
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def events_of(claimed: Claimed, known: frozenset[str]) -> list[BreakerEvent]:
         for event in claimed.report.events
         if event.type.startswith("breaker.") and event.dependency in known
     ]
-    told = {event.dependency for event in events if event.type == MOVED}
+    told = {event.dependency for event in events if event.type == rules.MOVED}
     said = [_event(claimed, event) for event in events]
     return said + [_unsaid(claimed, name, *move) for name, move in _moves(claimed, known - told)]
 
@@ -201,7 +200,7 @@ def _event(claimed: Claimed, event: Event) -> BreakerEvent:
 
 
 def _unsaid(claimed: Claimed, dependency: str, before: str, after: str) -> BreakerEvent:
-    row = _blank_event(claimed, dependency, MOVED)
+    row = _blank_event(claimed, dependency, rules.MOVED)
     row.from_state, row.to_state = before, after
     breaker = claimed.report.dependencies[dependency].breaker
     if breaker is not None and breaker.since is not None:

@@ -34,6 +34,7 @@ COUNTERS = (  # the columns of a window that add up
     "server_errors",
 )
 _INDEXES = frozenset(map(str, range(histogram.SIZE)))
+MOVED = "breaker.state_changed"  # type of an event
 WORST_FIRST = ("open", "half_open", "closed")
 # Seconds between two points of a chart; all divide a day, and are whole numbers of windows.
 STEPS = (10, 30, 60, 120, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400)

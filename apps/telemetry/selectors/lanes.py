@@ -15,7 +15,7 @@ from django.utils.dateparse import parse_datetime
 from apps.core import clock
 from apps.fleet.models import Instance
 from apps.telemetry.models import BreakerEvent, InstanceState
-from apps.telemetry.rows import MOVED
+from apps.telemetry.rules import MOVED
 
 MOST_EVENTS = 5_000  # read for one chart, the newest
 JUST_NOW = timedelta(seconds=5)
