@@ -1,5 +1,8 @@
 """What holds a status against results: flapping, parents, and a prober that is cut off."""
 
+import socket
+import threading
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +14,11 @@ from apps.fleet.models import Environment
 from apps.health import rules, services
 from apps.health.lookout import Lookout
 from apps.health.models import Check
+from apps.health.prober import Prober
 from apps.health.probes.outcomes import Outcome, failed, fine
 from apps.health.rules import Verdict, standing
 from apps.health.rules.standing import Above, Doubt
+from apps.health.runner import Runner
 from apps.health.selectors import cut_off, states
 from tests import make
 
@@ -152,6 +157,19 @@ class TestRuns:
         assert run(child, BAD, BAD, BAD).status == "up"  # until the parent is sure
 
 
+def rounds(runner: Runner, number: int) -> None:
+    """Run every check so often, without waiting for when it is due."""
+    ended = threading.Event()
+    runner.wake = ended.set
+    for _number in range(number):
+        Check.objects.update(next_at=clock.now())
+        runner.begin()
+        while runner.under_way:
+            ended.wait(1)
+            ended.clear()
+            runner.finish()
+
+
 class Time:
     """A monotonic clock that is moved."""
 
@@ -184,6 +202,31 @@ class TestCutOff:
         assert (held, was_cut_off) == ({"up"}, True)
         assert not lookout.is_cut_off
         assert run(checks[0], BAD, BAD, BAD, lookout=lookout).status == "down"
+
+    def test_with_real_servers_that_all_go_away_at_once_and_come_back(
+        self, place: Environment
+    ) -> None:
+        with ExitStack() as stack:
+            ports = [
+                stack.enter_context(socket.create_server((f"127.0.0.{number}", 0))).getsockname()
+                for number in range(1, 8)
+            ]
+            for host, port in ports:
+                make.check(place, address=f"tcp://{host}:{port}")
+            runner = Runner(Prober())
+            rounds(runner, 2)
+        before = {*Check.objects.values_list("status", flat=True)}
+        rounds(runner, 4)
+        during = {*Check.objects.values_list("status", flat=True)}
+        (told,) = cut_off()
+        with ExitStack() as stack:
+            for at in ports:
+                stack.enter_context(socket.create_server(at))
+            rounds(runner, 2)
+
+        assert (before, during) == ({"up"}, {"up"})
+        assert (told.failing, told.places) == (7, 7)
+        assert cut_off() == []
 
     def test_five_checks_of_one_place_that_is_gone_are_down(self, place: Environment) -> None:
         lookout = Lookout(Time())
