@@ -46,9 +46,10 @@ CHECKS = [
 MACHINES = ("/reports", "/dead-letters/capture", "/redrives/claim", "/redrives/outcomes")
 # Per operation; it may have hundreds, so these are spread evenly over them. SQLite and PostgreSQL
 # are asked every other one, together twice as many.
-BOUNDARIES = 10
-AT_RANDOM = 4  # per operation, drawn besides
+BOUNDARIES = 6
+AT_RANDOM = 3  # per operation, drawn besides
 SOUND = 4  # per operation, drawn from those that should succeed
+SUCCESS = {200, 201, 202, 204}
 
 schema = schemathesis.openapi.from_wsgi("/api/v1/schema?format=json", get_wsgi_application())
 
@@ -117,6 +118,8 @@ class World:
                 case.body.pop("group", None)
                 case.body["letters"] = [self.rows.ids["letter_id"]]
             case.body |= self.named_anew(case.body)
+        if case.operation.path.endswith("/in-force"):
+            case.query = {**(case.query or {}), "instance": self.rows.ids["instance_id"]}
         for part, name in ((case.query, "environment"), (case.headers, "Authorization")):
             (part or {}).pop(name, None)
         return case
@@ -229,6 +232,8 @@ def test_no_request_breaks(operation: Operation, world: World) -> None:
         world.send(case)
     send_some(world, any_case(world, operation), AT_RANDOM)
     send_some(world, sound_case(world, operation), SOUND)
+    if not world.statuses & SUCCESS:  # of some, few that are sound by the schema are allowed
+        send_some(world, sound_case(world, operation), 15 * SOUND)
 
     assert world.failures == []
-    assert world.statuses & {200, 201, 202, 204}  # or only refusals have been looked at
+    assert world.statuses & SUCCESS  # or only refusals have been looked at

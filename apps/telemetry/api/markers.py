@@ -45,6 +45,7 @@ class MarkerOut(serializers.ModelSerializer[Marker]):
     environment = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
     service = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True, allow_null=True)
     version = serializers.CharField(source="release")
+    url = serializers.CharField(help_text="May be empty.")
 
     class Meta:
         model = Marker
