@@ -275,7 +275,7 @@ class CheckAdmin(GuardedModelAdmin):
             return "unknown", _("waits for an address") if not check.address else _("off")
         text = check.get_status_display()
         if check.is_flapping:
-            text = _("%(status)s, flapping") % {"status": text}
+            return "degraded", _("%(status)s, flapping") % {"status": text}
         return check.status, _("%s, not seen lately") % text if check.is_stale else text
 
     @column(gettext_lazy("Dependency"), order="dependency__slug")
