@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apps.alerts.selectors.readings import Sources
+from apps.alerts.selectors.readings import Sources, readings
 from apps.core import clock
 from apps.fleet.models import Environment
 from apps.health import rules, services
@@ -133,8 +133,9 @@ class TestRuns:
 
         assert (child.status, child.because_of) == ("unknown", "network")
         assert child.detail == "because of network: connection refused"
-        told = {each.name: each.because_of for each in Sources(place.pk).checks}
-        assert told == {"network": "", "shop": "network"}
+        rule = make.alert_rule(place, kind="check_down", threshold=1)
+        measured = readings(rule, Sources(place.pk))
+        assert {each.check: found.value for each, found in measured.items()} == {"network": 1}
         run(parent, GOOD, GOOD)
         run(child, BAD)
         assert (child.status, child.because_of) == ("down", "")  # it has a fault of its own
