@@ -7,7 +7,7 @@ from drf_spectacular.views import SpectacularSwaggerView
 
 from apps.accounts.logins import OwnPassword
 from apps.console.api import InForceView, TimelineMarkdownView, TimelineView
-from apps.console.views import history_page, in_force_page, timeline_page
+from apps.console.views import history_page, in_force_page, scores_part, timeline_page
 from apps.core import outages, problems
 from apps.core.routes import route
 from apps.metrics.api import MetricsView
@@ -46,6 +46,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/history/", admin.site.admin_view(history_page), name="history"),
     path("admin/in-force/", admin.site.admin_view(in_force_page), name="in-force"),
     path("admin/timeline/", admin.site.admin_view(timeline_page), name="timeline"),
+    path("admin/scores/", admin.site.admin_view(scores_part), name="scores"),
     path("admin/", admin.site.urls),
     route("metrics", MetricsView.as_view(schema=None)),  # where Prometheus looks by itself
     # The words of our scripts, in the reader's language; apart from Django's own, which are many.

@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from apps.console import history
+from apps.console import history, scores
 from apps.console import in_force_page as in_force_pages
 from apps.console import timeline_page as timelines
 
@@ -42,3 +42,13 @@ def in_force_page(request: HttpRequest) -> HttpResponse:
     """GET /admin/in-force/?environment=&instance=&at= → 200; 302 to log in, 404."""
     context = admin.site.each_context(request) | in_force_pages.context(request)
     return TemplateResponse(request, "console/in_force.html", context)
+
+
+@require_safe
+@never_cache
+def scores_part(request: HttpRequest) -> HttpResponse:
+    """GET /admin/scores/?environment=&service=&dependency= → 200 part of a page; 302, 404.
+
+    Fetched by pages that show it, which do not wait for it.
+    """
+    return TemplateResponse(request, "console/_scores.html", scores.context(request))

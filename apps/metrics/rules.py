@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Seconds. Each is an edge of the histograms that instances report, so the counts are exact.
 BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CHECK_STATUSES = ("up", "degraded", "down", "unknown")
+HEALTH_STATUSES = ("healthy", "degraded", "unhealthy", "unknown")
 _REFUSALS = ("open", "forced", "bulkhead", "rate_limit", "throttle", "budget", "degraded")
 _INSIDE = [histogram.EDGES.index(edge) for edge in BUCKETS]  # highest index up to each edge
 
@@ -78,6 +79,7 @@ def exposition(fleets: list["Fleet"]) -> Iterator[str]:
     """Everything that is measured of these environments, line by line."""
     yield from _environments(fleets)
     yield from _services(fleets)
+    yield from _scores(fleets)
     yield from _flags(fleets)
     yield from _overrides(fleets)
     yield from _breakers(fleets)
@@ -176,6 +178,34 @@ def _services(fleets: list["Fleet"]) -> Iterator[str]:
         for number in [fleet.dead_letters.get(one.service, 0)]
     ]
     yield from _gauge("holdfast_dead_letters_unresolved", about, waiting)
+
+
+def _scores(fleets: list["Fleet"]) -> Iterator[str]:
+    """Scores where there is enough data for one; every status of every service, as a state set."""
+    told = [
+        (labels(environment=fleet.environment, service=one.name), one)
+        for fleet in fleets
+        for one in fleet.scores.services
+    ]
+    about = "Health score of a service, 0 to 100; none: not enough data."
+    points = [(where, one.score) for where, one in told if one.score is not None]
+    yield from _gauge("holdfast_health_score", about, points)
+    about = "Share of what a service's health score could be made of that is known."
+    coverage = [(where, round(one.coverage, 3)) for where, one in told]
+    yield from _gauge("holdfast_health_coverage", about, coverage)
+    statuses = (
+        (f'{where},status="{status}"', int(status == one.status))
+        for where, one in told
+        for status in HEALTH_STATUSES
+    )
+    yield from _gauge("holdfast_health_status", "1 for the status a service has.", statuses)
+    whole = [
+        (labels(environment=fleet.environment), fleet.scores.environment.score)
+        for fleet in fleets
+        if fleet.scores.environment.score is not None
+    ]
+    about = "Health score of an environment: the mean of its services'."
+    yield from _gauge("holdfast_environment_health_score", about, whole)
 
 
 def _flags(fleets: list["Fleet"]) -> Iterator[str]:

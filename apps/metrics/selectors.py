@@ -12,6 +12,7 @@ from apps.degradation.models import Flag
 from apps.fleet.models import Dependency, Environment, Usage
 from apps.health import selectors as health
 from apps.health.selectors import CheckState
+from apps.health.selectors.scores import Scores, scores
 from apps.policies.models import Override
 from apps.publication.models import Head
 from apps.telemetry import rules as telemetry_rules
@@ -49,12 +50,13 @@ class Fleet:
     flags: list[FlagMeasured]
     overrides: list[OverrideMeasured]
     dead_letters: dict[str, int]  # unresolved ones, by service; none: 0
+    scores: Scores
     alerts: dict[tuple[str, str, str], int]  # that fire or miss data, by rule, severity and state
     checks: list[CheckState]  # that are enabled
 
 
 def fleets(environment_ids: Iterable[int]) -> list[Fleet]:
-    """The environments by name; a dozen queries each, whatever their size."""
+    """The environments by name; some twenty queries each, whatever their size."""
     found = Environment.objects.filter(pk__in=environment_ids).order_by("slug")
     return [_fleet(environment) for environment in found]
 
@@ -67,6 +69,7 @@ def _fleet(environment: Environment) -> Fleet:
     for name in {*used.values_list("service__slug", "dependency__slug"), *breakers}:
         totals.setdefault(name, telemetry_rules.Counts())
     chain = Chain.objects.filter(environment_id=here).values_list("sequence", flat=True)
+    letters = {each.service: each.unresolved for each in deadletters.depths(here)}
     head = Head.objects.filter(environment_id=here).values_list("revision", flat=True)
     return Fleet(
         environment=environment.slug,
@@ -78,7 +81,8 @@ def _fleet(environment: Environment) -> Fleet:
         breakers=breakers,
         flags=_flags(here),
         overrides=_overrides(here),
-        dead_letters={each.service: each.unresolved for each in deadletters.depths(here)},
+        dead_letters=letters,
+        scores=scores(here, letters),
         alerts=Counter((each.rule, each.severity, each.state) for each in alerts.firing(here)),
         checks=health.states(here),
     )

@@ -237,6 +237,18 @@ class TestFleet:
         has = {(labels[1], labels[-1]) for labels, value in told.items() if value}
         assert has == {(down.name, "down"), (old.name, "unknown")}
 
+    def test_health_scores_where_there_is_data(self, service: Service, client: APIClient) -> None:
+        make.service(service.environment, "search")
+        make.letters(service, *map(str, range(50)))
+
+        text = scrape(client)
+
+        assert figures(text, "holdfast_health_score") == {("checkout",): 50}
+        assert figures(text, "holdfast_health_coverage") == {("checkout",): 1, ("search",): 0}
+        assert figures(text, "holdfast_environment_health_score") == {(): 50}
+        statuses = figures(text, "holdfast_health_status")
+        assert (len(statuses), sum(statuses.values())) == (8, 2)
+
     def test_revision_and_audit_chain(self, service: Service, client: APIClient) -> None:
         make.engaged(service.environment, "read-only")
 

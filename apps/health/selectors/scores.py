@@ -46,6 +46,10 @@ class Health:
     checked_at: datetime | None = None  # of a dependency: when a check last looked
 
     @property
+    def percent_known(self) -> int:
+        return round(100 * self.coverage)
+
+    @property
     def losses(self) -> list[dict[str, Any]]:
         """The deductions, each also in words."""
         return [

@@ -1,5 +1,6 @@
 // The page of how something went: fetches the figures and shows them as charts and tables.
 
+import "../live.js";
 import { gettext, interpolate } from "../words.js";
 import {
   callCharts, DRAWN, eventLines, laneChart, requestCharts, sizeAll, startAnew,
