@@ -5,7 +5,7 @@ token is known from memory, and what is in the database is read only after the d
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -19,12 +19,13 @@ from rest_framework.views import APIView
 from apps.core import clock, loops, pace
 from apps.core.actor import Actor
 from apps.core.permissions import actor_of, requires
-from apps.delivery import state
+from apps.delivery import scores, state
 from apps.delivery.answers import STALE_AFTER
 from apps.delivery.api import HealthJSON, WhateverTheyAccept
 from apps.delivery.authentication import RememberedToken
 from apps.health import rules
 from apps.health.selectors import Answer, CheckState, answer_of, cut_off, hosts, parts, states
+from apps.health.selectors.scores import Scores
 
 LATE_ROUNDS = 3  # a loop without a good round for so many of its intervals is late
 LATE_SECONDS = 10.0  # and for at least so long
@@ -37,6 +38,7 @@ SCHEMA = {
         "description": {"type": "string"},
         "output": {"type": "string"},
         "score": {"type": "string", "enum": ["healthy", "degraded", "unhealthy"]},
+        "health": scores.HEALTH,
         "checks": {
             "type": "object",
             "additionalProperties": {"type": "array", "items": {"type": "object"}},
@@ -79,6 +81,7 @@ def dependency_of(found: CheckState) -> Checks:
         "since": clock.rfc3339_or_none(found.since),
         "stale": found.is_stale,
         "successRate": found.success_rate,
+        "critical": found.critical,
     }
     if found.flapping_share is not None:
         entry["flapping"] = found.flapping_share
@@ -93,8 +96,8 @@ def dependency_of(found: CheckState) -> Checks:
 
 def respond(checks: Checks, *, worst: str | None = None, **members: Any) -> Response:
     """The document, and the status code that its status asks for."""
-    told = (entry["status"] for entries in checks.values() for entry in entries)
-    status = worst or rules.health_of(told)
+    entries = (entry for found in checks.values() for entry in found)
+    status = worst or rules.health_of(scores.deciding(entries))
     body: Mapping[str, Any] = {
         "status": status,
         "version": settings.VERSION,
@@ -136,12 +139,28 @@ class DependenciesView(HealthView):
 
     @extend_schema(responses=ANSWERS, auth=AUTH)
     def get(self, request: Request) -> Response:
-        """How what services of the environment depend on is, as its checks last saw it."""
-        environment_id = actor_of(request).environment_id
-        database = answer_of("db")
-        if database.status == "fail":
-            return respond(part_of("db", database))
-        return respond(_dependencies(environment_id))
+        """How what services of the environment depend on is: what checks last saw, and scores.
+
+        One that is down is a warning at most if services can do without it.
+        """
+        return _scored(
+            actor_of(request),
+            lambda actor, found: _dependencies(actor.environment_id) | scores.dependencies(found),
+        )
+
+
+class ServicesView(HealthView):
+    """GET /api/v1/health/services → 200, 503; 400 no environment named, 401, 403."""
+
+    @extend_schema(responses=ANSWERS, auth=AUTH)
+    def get(self, request: Request) -> Response:
+        """Status and score of each service of the environment, the worst first.
+
+        A token of one service is told of that alone.
+        """
+        return _scored(
+            actor_of(request), lambda actor, found: scores.services(found, scores.own_name(actor))
+        )
 
 
 class OverallView(HealthView):
@@ -173,9 +192,20 @@ class DetailedView(HealthView):
         theirs = _dependencies_if_known(actor_of(request), own)
         if own["db:responseTime"][0]["status"] != "fail":
             checks |= _hosts() | _cut_off()
+            theirs |= _scores_if_known(actor_of(request))
         if worst == "pass" and _is_troubled(theirs):
             worst = "warn"
         return respond(checks | theirs, worst=worst)
+
+
+def _scored(actor: Actor, told: Callable[[Actor, Scores], Checks]) -> Response:
+    """What is known from the database of the actor's environment, once that has answered."""
+    here = actor.environment_id
+    database = answer_of("db")
+    if database.status == "fail":
+        return respond(part_of("db", database))
+    found = scores.scores_of(here)
+    return respond(told(actor, found), **scores.environments(found, actor))
 
 
 def _own_parts() -> Checks:
@@ -199,8 +229,18 @@ def _dependencies_if_known(actor: Actor, own: Checks) -> Checks:
     return _dependencies(actor.environment_id)
 
 
+def _scores_if_known(actor: Actor) -> Checks:
+    """Of the one environment that the caller acts in."""
+    if len(actor.environment_ids) != 1:
+        return {}
+    found = scores.scores_of(actor.environment_id)
+    return scores.services(found, scores.own_name(actor)) | scores.dependencies(found)
+
+
 def _is_troubled(checks: Checks) -> bool:
-    return any(entry["status"] != "pass" for found in checks.values() for entry in found)
+    return any(
+        entry.get("status", "pass") != "pass" for found in checks.values() for entry in found
+    )
 
 
 def _loops() -> Checks:

@@ -34,6 +34,7 @@ HEALTH = (
     "/rabbitmq",
     "/celery",
     "/dependencies",
+    "/services",
     "/detailed",
 )
 CROWD = 150  # requests at once: more than the pool has connections and places to wait
@@ -302,7 +303,7 @@ class TestHealth:
     @pytest.mark.parametrize(
         ("server", "failing"),
         [
-            ("postgresql", {"", "/db", "/dependencies", "/detailed"}),
+            ("postgresql", {"", "/db", "/dependencies", "/services", "/detailed"}),
             ("redis", {"", "/redis", "/celery", "/detailed"}),
         ],
     )

@@ -1,15 +1,18 @@
 """/api/v1/health and what is below it: what it says, to whom, and with which status."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from apps.core import clock
-from apps.fleet.models import Environment
+from apps.fleet.models import Dependency, Environment, Service
 from apps.health import services
 from apps.health.models import Check, Pulse
 from tests import make
@@ -17,7 +20,7 @@ from tests import make
 pytestmark = pytest.mark.django_db
 
 PARTS = ["db", "redis", "rabbitmq", "celery"]
-ADDRESSES = ["", "/dependencies", "/detailed", *(f"/{part}" for part in PARTS)]
+ADDRESSES = ["", "/dependencies", "/services", "/detailed", *(f"/{part}" for part in PARTS)]
 
 
 @pytest.fixture
@@ -116,6 +119,93 @@ class TestDependencies:
         assert (answer.status_code, answer.json()["code"]) == (400, "environment_required")
 
 
+class TestScores:
+    """Status and score of services and of what they depend on, where the endpoints tell them."""
+
+    def troubled(self, place: Environment, *, critical: bool = True) -> Service:
+        """A service whose one dependency is down, and what it had to do with it before."""
+        checkout, payments = make.service(place, "checkout"), make.dependency(place, "payments-api")
+        Dependency.objects.filter(pk=payments.pk).update(critical=critical)
+        make.uses(checkout, payments)
+        found(make.check(place, dependency=payments), "down")
+        Check.objects.update(recent="oooooofff")
+        return checkout
+
+    def test_a_service_with_what_its_score_was_lost_to(self, place: Environment) -> None:
+        self.troubled(place)
+
+        status, body = told(place, "/services")
+
+        (entry,) = body["checks"]["service checkout:score"]
+        assert (status, body["status"], entry["status"]) == (503, "fail", "fail")
+        assert (entry["observedValue"], entry["observedUnit"]) == (40, "points of 100")
+        assert entry["health"]["status"] == body["health"]["status"] == "unhealthy"
+        assert 0 < entry["health"]["coverage"] < 1
+        assert [each["kind"] for each in entry["health"]["deductions"]] == ["cap", "checks"]
+        assert body["health"]["deductions"][0]["text"] == "checkout scores 40 of 100"
+
+    def test_what_services_can_do_without_is_a_warning(self, place: Environment) -> None:
+        self.troubled(place, critical=False)
+
+        status, body = told(place, "/dependencies")
+
+        assert (status, body["status"]) == (200, "warn")
+        (entry,) = body["checks"]["dependency payments-api:score"]
+        assert (entry["critical"], entry["health"]["status"]) == (False, "unhealthy")
+        assert entry["lastChecked"] is not None
+        assert told(place, "/services")[1]["score"] == "degraded"
+
+    def test_one_of_which_nothing_is_known_says_so_and_decides_nothing(
+        self, place: Environment
+    ) -> None:
+        make.service(place, "checkout")
+
+        status, body = told(place, "/services")
+
+        (entry,) = body["checks"]["service checkout:score"]
+        assert (status, body["status"]) == (200, "pass")
+        assert "status" not in entry
+        assert (entry["health"]["score"], entry["health"]["coverage"]) == (None, 0)
+
+    def test_details_have_them_too_and_holdfast_does_not_fail_for_them(
+        self, place: Environment
+    ) -> None:
+        self.troubled(place)
+
+        status, body = told(place, "/detailed")
+
+        names = {"service checkout:score", "dependency payments-api:score"}
+        assert (status, body["status"]) == (200, "warn")
+        assert names <= body["checks"].keys()
+
+    def test_a_token_of_one_service_is_told_of_that_alone(self, place: Environment) -> None:
+        self.troubled(place)
+        other = make.service(place, "orders")
+        client = make.client(scopes=["health:read"], of=other)
+
+        for path in ("/services", "/detailed", "/dependencies"):
+            body = client.get(f"/api/v1/health{path}").json()
+            assert "checkout" not in json.dumps(body)
+            assert "health" not in body
+
+    def test_another_environments_are_not_told(self, place: Environment) -> None:
+        self.troubled(make.environment())
+
+        assert told(place, "/services")[1]["checks"] == {}
+
+    def test_queries_do_not_grow_with_the_fleet(self, place: Environment) -> None:
+        for number in range(4):
+            one = make.service(place, f"service-{number}")
+            make.uses(one, make.dependency(place, f"dependency-{number}"))
+        client = make.client(place, scopes=["health:read"])
+        client.get("/api/v1/health/services")
+
+        with CaptureQueriesContext(connection) as asked:
+            client.get("/api/v1/health/services")
+
+        assert len(asked) <= 12
+
+
 class TestCelery:
     def test_a_worker_without_a_pulse_fails(self, place: Environment) -> None:
         Pulse.objects.filter(name="celery").update(at=later(-60))
@@ -123,7 +213,7 @@ class TestCelery:
         status, body = told(place, "/celery")
 
         assert (status, body["status"]) == (503, "fail")
-        assert "60" in body["checks"]["celery:responseTime"][0]["output"]
+        assert re.search("for 6[0-9] s", body["checks"]["celery:responseTime"][0]["output"])
 
 
 class TestDetailed:

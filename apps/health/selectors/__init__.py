@@ -41,6 +41,7 @@ class CheckState:
     name: str
     kind: str
     dependency: str  # slug, or empty
+    critical: bool  # services that call it cannot do without
     status: str  # up, degraded, down, unknown
     since: datetime | None
     observed_at: datetime | None
@@ -80,6 +81,7 @@ def state_of(check: Check) -> CheckState:
         name=check.name,
         kind=check.kind,
         dependency=check.dependency.slug if check.dependency else "",
+        critical=check.dependency is None or check.dependency.critical,
         status=check.status,
         since=check.since,
         observed_at=check.observed_at,
