@@ -18,7 +18,7 @@ API: list[URLPattern | URLResolver] = [
     route("schema", DocumentView.as_view(), name="schema"),
     route("docs", DOCS, name="docs"),
     route("timeline", TimelineView.as_view(), name="timeline-api"),
-    route("in-force", InForceView.as_view(), name="in-force-api"),
+    route("instances/<uuid:instance_id>/in-force", InForceView.as_view(), name="in-force-api"),
     route("timeline/markdown", TimelineMarkdownView.as_view(), name="timeline-markdown"),
     *(
         path("", include(f"apps.{app}.urls"))

@@ -118,8 +118,6 @@ class World:
                 case.body.pop("group", None)
                 case.body["letters"] = [self.rows.ids["letter_id"]]
             case.body |= self.named_anew(case.body)
-        if case.operation.path.endswith("/in-force"):
-            case.query = {**(case.query or {}), "instance": self.rows.ids["instance_id"]}
         for part, name in ((case.query, "environment"), (case.headers, "Authorization")):
             (part or {}).pop(name, None)
         return case

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
@@ -128,9 +129,12 @@ class TimelineView(APIView):
     @extend_schema(parameters=[TimelineQuery, *LIMIT], responses=TimelineOut)
     def get(self, request: Request) -> Response:
         """What happened: breakers, switches, revisions, checks, dead letters, marks, alerts."""
-        actor, asked = actor_of(request), query(TimelineQuery, request)
+        actor, limit = actor_of(request), Pages().get_page_size(request)
+        if "cursor" in request.query_params:  # `next` goes on with another `until`
+            text = _("Unknown field; `next` has all that is needed.")
+            raise RuleBroken(text, errors={"cursor": [text]})
+        asked = query(TimelineQuery, request)
         wanted = wanted_of(asked, actor)
-        limit = Pages().get_page_size(request)
         page = timeline.timeline(wanted, kinds=asked.get("kind", KINDS), limit=limit)
         shown = _shown(page.moments, wanted.environment_id)
         return Response({"results": shown, "next": _next(request, page, wanted)})
@@ -168,7 +172,6 @@ def _next(request: Request, page: timeline.Page, wanted: Wanted) -> str | None:
 
 
 class InForceQuery(Strict):
-    instance = serializers.UUIDField()
     at = serializers.DateTimeField(required=False, help_text="Now without it.")
 
 
@@ -219,14 +222,14 @@ class InForceOut(serializers.Serializer[in_force.InForce]):
 
 
 class InForceView(APIView):
-    """GET /api/v1/in-force → 200; 400, 401, 403, 404."""
+    """GET /api/v1/instances/{id}/in-force → 200; 400, 401, 403, 404."""
 
     permission_classes = [requires("config:read")]
 
     @extend_schema(parameters=[InForceQuery], responses=InForceOut)
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request, instance_id: UUID) -> Response:
         """What an instance had to obey at an instant: policy, flags, breakers, with sources."""
         asked = query(InForceQuery, request)
         at = (asked.get("at") or clock.now()).astimezone(UTC)
-        found = in_force.in_force(asked["instance"], at, actor=actor_of(request))
+        found = in_force.in_force(instance_id, at, actor=actor_of(request))
         return respond(InForceOut(found))

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from apps.audit import services as audit
 from apps.core import clock
 from apps.core.actor import Actor
-from apps.core.db import get_visible
+from apps.core.db import check_version, get_visible
 from apps.core.errors import Conflict, Forbidden, RuleBroken
 from apps.fleet.models import Service
 from apps.telemetry.models import Marker
@@ -69,9 +69,10 @@ def add_marker(mark: Mark, *, actor: Actor) -> tuple[Marker, bool]:
 
 
 @transaction.atomic
-def remove_marker(marker_id: int, *, actor: Actor) -> None:
-    """Take a marker off the time axis; raises NotFound."""
+def remove_marker(marker_id: int, *, version: int, actor: Actor) -> None:
+    """Take a marker off the time axis; raises NotFound or Stale."""
     row = get_visible(Marker.objects.select_related("service"), actor=actor, pk=marker_id)
+    check_version(row, version)
     environment_id, before = row.environment_id, row.as_audited()
     Marker.objects.filter(pk=row.pk).delete()
     audit.record("marker.deleted", row, actor=actor, environment_id=environment_id, before=before)

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.core import clock
 from apps.core.actor import Actor
+from apps.core.db import Versioned
 
 ROLLED_UP = uuid.UUID(int=0)  # the boot of windows that were summed up from others
 
@@ -241,7 +242,7 @@ class MarkerQuerySet(models.QuerySet["Marker"]):
         return rows if actor.service_id is None else rows.filter(service=actor.service_id)
 
 
-class Marker(models.Model):
+class Marker(Versioned):
     """An instant somebody wants to find again on the time axis: a deployment, an incident."""
 
     class Kind(models.TextChoices):
@@ -264,7 +265,7 @@ class Marker(models.Model):
 
     objects = MarkerQuerySet.as_manager()
 
-    class Meta:
+    class Meta(Versioned.Meta):
         constraints = [
             models.UniqueConstraint(
                 fields=["environment", "key"],

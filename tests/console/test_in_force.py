@@ -19,8 +19,8 @@ from tests.telemetry.arrivals import ingested
 
 pytestmark = pytest.mark.django_db
 
-URL = "/api/v1/in-force"
 INSTANCE = "6a9d1a6e-6d3c-4d55-9a0b-3f6e8e8f6a11"
+URL = f"/api/v1/instances/{INSTANCE}/in-force"
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
@@ -37,7 +37,7 @@ class Story:
     sequence: int = 0
 
     def asked(self, seconds: float, **query: Any) -> dict[str, Any]:
-        given = {"instance": INSTANCE, "at": clock.rfc3339(at(seconds))} | query
+        given = {"at": clock.rfc3339(at(seconds))} | query
         answer = make.client(self.place).get(URL, given)
         assert answer.status_code == 200, answer.content
         return dict(answer.json())
@@ -160,7 +160,7 @@ class TestWhoMayKnow:
     def test_nobody_of_another_environment(self, story: Story) -> None:
         api = make.client(make.environment("staging"))
 
-        assert api.get(URL, {"instance": INSTANCE}).status_code == 404
+        assert api.get(URL).status_code == 404
 
     def test_a_services_token_of_its_own_instances(self, story: Story) -> None:
         other = make.service(story.place, "search")
@@ -168,14 +168,14 @@ class TestWhoMayKnow:
         own = make.client(of=story.service, scopes=["config:read"])
         foreign = make.client(of=other, scopes=["config:read"])
 
-        assert own.get(URL, {"instance": INSTANCE}).status_code == 200
-        assert foreign.get(URL, {"instance": INSTANCE}).status_code == 404
+        assert own.get(URL).status_code == 200
+        assert foreign.get(URL).status_code == 404
 
     def test_nobody_has_heard_of_it(self, story: Story) -> None:
         api = make.client(story.place)
 
-        assert api.get(URL, {"instance": str(uuid4())}).status_code == 404
-        assert api.get(URL, {"instance": "x"}).status_code == 400
+        assert api.get(URL.replace(INSTANCE, str(uuid4()))).status_code == 404
+        assert api.get(URL, {"at": "soon"}).status_code == 400
 
 
 class TestPage:

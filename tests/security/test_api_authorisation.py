@@ -51,7 +51,8 @@ LEAST_ROLE = {
     "tokens": "administrator",
 }
 # Machines do these, with tokens.
-MACHINES = {"dead-letters/capture", "redrives/claim", "redrives/outcomes"}
+PING = "checks/<int:check_id>/ping"
+MACHINES = {"dead-letters/capture", "redrives/claim", "redrives/outcomes", PING}
 READ_BY_ADMINISTRATORS = {"tokens"}
 READ_BY_OPERATORS = {"dead-letters/<int:letter_id>/content"}
 # Without a login; `policies` looks at its token itself, see tests/delivery.
@@ -78,6 +79,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "flags": {"on_stale": "revert"},
     "markers": {"title": "x"},
     "plan": {},
+    "ping": {"exit_code": 0},
     "checks": {"interval_seconds": 60},
     "test": {},
     "services": {"owner": "mallory"},
@@ -254,6 +256,8 @@ class TestAnotherEnvironment:
         }
 
         closed = {f"{method} environments/<int:environment_id>" for method in WRITES}
+        if kind == "session":
+            closed.add(f"POST {PING}")
         assert {name: answer.status_code for name, answer in answers.items()} == {
             name: 403 if name in closed else 404 for name in answers
         }

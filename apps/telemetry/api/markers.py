@@ -9,11 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.core.api import Strict, query, respond, valid
+from apps.core.api import Strict, if_match, query, respond, valid
 from apps.core.db import get_visible
 from apps.core.paging import listed, page_of
 from apps.core.permissions import actor_of, requires
-from apps.core.schema import PAGE
+from apps.core.schema import IF_MATCH, PAGE
 from apps.fleet.selectors import named_service
 from apps.telemetry import markers
 from apps.telemetry.models import Marker
@@ -76,12 +76,13 @@ class MarkersView(APIView):
         mark = markers.Mark(service=service, release=body.pop("version"), **body)
         row, is_new = markers.add_marker(mark, actor=actor)
         if not is_new:
-            return respond(MarkerOut(row))
-        return respond(MarkerOut(row), status=201, location=f"/api/v1/markers/{row.pk}")
+            return respond(MarkerOut(row), version=row.version)
+        location = f"/api/v1/markers/{row.pk}"
+        return respond(MarkerOut(row), version=row.version, status=201, location=location)
 
 
 class MarkerView(APIView):
-    """GET and DELETE /api/v1/markers/{id} → 200, 204; 403, 404."""
+    """GET and DELETE /api/v1/markers/{id} → 200, 204; 400, 403, 404, 412, 428."""
 
     permission_classes = [requires("config:read", write="markers:write")]
 
@@ -89,10 +90,11 @@ class MarkerView(APIView):
     def get(self, request: Request, marker_id: int) -> Response:
         """One marker."""
         rows = Marker.objects.select_related("environment", "service")
-        return respond(MarkerOut(get_visible(rows, actor=actor_of(request), pk=marker_id)))
+        row = get_visible(rows, actor=actor_of(request), pk=marker_id)
+        return respond(MarkerOut(row), version=row.version)
 
-    @extend_schema(request=None, responses={204: None})
+    @extend_schema(request=None, responses={204: None}, parameters=[IF_MATCH])
     def delete(self, request: Request, marker_id: int) -> Response:
         """Take a marker off the time axis."""
-        markers.remove_marker(marker_id, actor=actor_of(request))
+        markers.remove_marker(marker_id, version=if_match(request), actor=actor_of(request))
         return Response(status=204)
