@@ -1,5 +1,7 @@
 """What the server's tests share: databases, real servers, a browser."""
 
+import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +10,7 @@ from django.db import connection, transaction
 from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
 
+from tests.run import MIGRATED
 from tests.servers import browser, postgresql_url, rabbitmq_url, redis_url
 
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "shared_rows"}
@@ -41,6 +44,15 @@ def django_db_modify_db_settings(
     if database["ENGINE"].endswith("sqlite3"):
         file = tmp_path_factory.mktemp("database") / "test.sqlite3"
         database.setdefault("TEST", {})["NAME"] = str(file)
+        if migrated := os.environ.get(MIGRATED):
+            shutil.copy(migrated, file)
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Whether the database is there already: copied from the one that `tests.run` has made."""
+    is_sqlite = settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
+    return is_sqlite and bool(os.environ.get(MIGRATED))
 
 
 @pytest.fixture(scope="session", autouse=True)

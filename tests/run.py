@@ -22,6 +22,7 @@ from tests.servers import shared_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_COVERAGE = 90  # per cent, of lines and branches
+MIGRATED = "TESTS_MIGRATED"  # the variable that names an SQLite file with all tables
 MODE_VARIABLES = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "CELERY_BROKER_URL")
 
 
@@ -48,6 +49,7 @@ TIERS = [
         ("tests", "--ignore=tests/e2e", "--dist=worksteal"),
         (PostgreSQL, Redis),
         is_distributed=True,
+        idles=1,
         is_measured=False,  # tests of the above, once more
     ),
     Tier(
@@ -64,10 +66,23 @@ def environment(var: Path, servers: dict[str, str], tier: Tier) -> dict[str, str
     """What a tier's pytest sees: nothing of the caller's own database, a directory of its own."""
     inherited = {key: value for key, value in os.environ.items() if key not in MODE_VARIABLES}
     own = {"HOLDFAST_VAR": str(var), "SECRET_KEY": "tests", **coverage_settings(var)}
+    if tier.name == "sqlite":
+        own[MIGRATED] = str(migrated(var))
     if tier.is_distributed:
         own["DATABASE_URL"] = servers[shared_name(PostgreSQL)]
         own["REDIS_URL"] = servers[shared_name(Redis)]
     return inherited | servers | own
+
+
+def migrated(var: Path) -> Path:
+    """An SQLite database with all tables, which each worker copies instead of making its own."""
+    home = var / "migrated"
+    inherited = {key: value for key, value in os.environ.items() if key not in MODE_VARIABLES}
+    own = {"HOLDFAST_VAR": str(home), "SECRET_KEY": "tests"}
+    home.mkdir()
+    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(command, cwd=ROOT, env=inherited | own, check=True)
+    return home / "holdfast.sqlite3"
 
 
 def coverage_settings(var: Path) -> dict[str, str]:

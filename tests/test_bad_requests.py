@@ -49,6 +49,8 @@ KEYED = [  # but for the one that answers for services nobody made
     for method in route.methods
     if method not in {"HEAD", "OPTIONS"}
 ]
+ACCEPTED = ["", ",", ";;;", "*", "*/*;q=x", "\xe9", "a/b" * 9_999]
+HOSTS = ["evil.example", "", "[", "a b", "x" * 9_999, "\xe9"]
 NOBODY = {
     "none": "",
     "empty": "Bearer",
@@ -229,7 +231,8 @@ class TestParameters:
     ) -> None:
         encoded = quote(base64.b64encode(cursor.encode()))
 
-        answers = asked_of(lists, doors, f"cursor={encoded}")
+        some = list(spread(CURSORS.index(cursor), 3, lists))
+        answers = asked_of(some, doors, f"cursor={encoded}")
 
         assert {answer.status_code for answer in answers.values()} <= {200, 400}
 
@@ -279,15 +282,18 @@ class TestHeaders:
 
         assert kinds(answers) == problems(answers, 406)
 
-    @pytest.mark.parametrize("accepted", ["", ",", ";;;", "*", "*/*;q=x", "\xe9", "a/b" * 9_999])
+    @pytest.mark.parametrize("accepted", ACCEPTED, ids=range(len(ACCEPTED)))
     def test_a_senseless_accept_breaks_nothing(self, doors: Doors, accepted: str) -> None:
-        answers = [doors.send(route, "GET", Accept=accepted) for route in READS]
+        some = spread(ACCEPTED.index(accepted), 3, READS)
+        answers = [doors.send(route, "GET", Accept=accepted) for route in some]
 
         assert {answer.status_code for answer in answers} <= {200, 406}
 
-    @pytest.mark.parametrize("host", ["evil.example", "", "[", "a b", "x" * 9_999, "\xe9"])
+    @pytest.mark.parametrize("host", HOSTS, ids=range(len(HOSTS)))
     def test_a_host_that_is_not_ours_breaks_nothing(self, doors: Doors, host: str) -> None:
-        answers = {str(route): doors.send(route, "GET", Host=host) for route in READS}
+        services = next(route for route in READS if route.pattern == "services")
+        some = {services, *spread(HOSTS.index(host), 3, READS)}
+        answers = {str(route): doors.send(route, "GET", Host=host) for route in some}
 
         refused = {name: answer for name, answer in answers.items() if answer.status_code != 200}
         assert "services" in refused  # its `next` would lead there
