@@ -64,7 +64,13 @@ class ExpressProtocol(HttpToolsProtocol):
             and not parser.should_upgrade()
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
+            and not self._is_too_long()
         )
+
+    def _is_too_long(self) -> bool:
+        """Whether it announces a body that is to be refused without waiting for it."""
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        return bool(lengths) and int(lengths[0]) > MAX_BODY
 
     def _answered_at_once(self, body: bytes) -> bool:
         path, _mark, query = self.url.partition(b"?")

@@ -337,7 +337,9 @@ def _phases(check: Check) -> list[Phase]:
     """What the last run spent its time on, in order; none if it did not get so far."""
     found: dict[str, float] = check.facts.get("phases", {})
     whole, drawn, before = sum(found.values()) or 1.0, [], 0.0
-    for name, seconds in found.items():
+    order = list(PHASES)  # PostgreSQL keeps no order of members
+    for name in sorted(found, key=lambda one: order.index(one) if one in PHASES else len(order)):
+        seconds = found[name]
         left, width = (f"{100 * part / whole:.2f}%" for part in (before, seconds))
         title = PHASES.get(name, name)
         drawn.append(Phase(name, title, _took(seconds), left, width))

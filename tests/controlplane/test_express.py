@@ -41,6 +41,7 @@ SENT: dict[str, tuple[list[bytes], int, int]] = {
     "report in pieces": ([REPORT[:-4], REPORT[-4:-1], REPORT[-1:]], 1, 1),
     "chunked report": ([CHUNKED], 1, 1),
     "large report": ([REPORT.replace(b"5\r\n\r\nhello", b"%d\r\n\r\n" % len(LARGE)), LARGE], 1, 0),
+    "announced to be large": ([REPORT.replace(b"5\r\n\r\nhello", b"9999999\r\n\r\n")], 0, 0),
     "another method": ([REPORT.replace(b"POST", b"PUT")], 1, 0),
     "escaped": ([POLICY.replace(b"checkout", b"check%6Fut")], 1, 0),
     "fragment": ([POLICY.replace(b"checkout", b"checkout#x")], 1, 0),
