@@ -42,7 +42,7 @@ TIERS = [
         "sqlite",
         ("tests", "sdk/tests", "--ignore=tests/e2e", "--dist=worksteal"),
         (Redis,),
-        idles=1,
+        idles=2,
     ),
     Tier(
         "postgresql",

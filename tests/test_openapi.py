@@ -46,8 +46,8 @@ CHECKS = [
 MACHINES = ("/reports", "/dead-letters/capture", "/redrives/claim", "/redrives/outcomes")
 # Per operation; it may have hundreds, so these are spread evenly over them. SQLite and PostgreSQL
 # are asked every other one, together twice as many.
-BOUNDARIES = 6
-AT_RANDOM = 3  # per operation, drawn besides
+BOUNDARIES = 4
+AT_RANDOM = 2  # per operation, drawn besides
 SOUND = 4  # per operation, drawn from those that should succeed
 SUCCESS = {200, 201, 202, 204}
 

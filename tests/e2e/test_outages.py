@@ -153,9 +153,7 @@ class TestKilled:
 
 
 class TestWithoutPostgreSQL:
-    @pytest.mark.parametrize(
-        ("fault", "is_redis_away"), [("pause", False), ("kill", False), ("kill", True)]
-    )
+    @pytest.mark.parametrize(("fault", "is_redis_away"), [("pause", False), ("kill", True)])
     def test_policies_go_on_changes_are_refused_and_it_heals_alone(
         self,
         cluster: Cluster,
