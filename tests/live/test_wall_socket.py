@@ -22,7 +22,7 @@ from apps.live import frames, selectors
 from tests import make
 from tests.live.sockets import kiosk, looking
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_database]
 LONG = 60.0  # an interval no test waits for: what comes earlier came because of news
 
 

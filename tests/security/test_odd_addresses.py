@@ -81,10 +81,10 @@ def server_errors(client: Client, asked: list[tuple[str, dict[str, str]]]) -> li
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
 class TestConsole:
     def test_lists(self, model: type[Model]) -> None:
-        turn = MODELS.index(model)  # each name with both values, over four lists
+        turn = MODELS.index(model)  # each name with both values, over six lists
         asked = [
             (list_of(model), {name: (HUGE, WORDS)[(number + turn) % 2]})
-            for number, name in spread(turn // 2, 2, enumerate(OF_LISTS))
+            for number, name in spread(turn // 2, 3, enumerate(OF_LISTS))
         ]
 
         assert server_errors(make.browser(), asked) == []
@@ -108,7 +108,7 @@ class TestConsole:
             for name in names
             for value in ("\0", HUGE, "x")
         ]
-        asked = list(spread(MODELS.index(model), 2, every))
+        asked = list(spread(MODELS.index(model), 3, every))
 
         assert server_errors(make.browser(), asked) == []
 
@@ -158,7 +158,7 @@ class TestApi:
         every = [
             (address, {name: value}) for address, names in parameters().items() for name in names
         ]
-        asked = list(spread(ODD.index(value), 3, every))
+        asked = list(spread(ODD.index(value), 4, every))
 
         assert server_errors(client, asked) == []
 
