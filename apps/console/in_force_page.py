@@ -10,7 +10,7 @@ from django.utils.timezone import is_aware
 
 from apps.console import in_force
 from apps.core import clock
-from apps.core.actor import Actor
+from apps.core.admin import actor_of
 from apps.core.errors import NotFound
 from apps.fleet.models import Environment, Instance
 from apps.fleet.selectors import shown_since
@@ -36,7 +36,7 @@ def context(request: HttpRequest) -> dict[str, Any]:
         "at": at,
         "at_field": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
         "instances": _offered(environments),
-        "found": _found(request, given, at, environments) if given else None,
+        "found": _found(request, given, at) if given else None,
     }
 
 
@@ -61,20 +61,12 @@ def _offered(environments: list[Environment]) -> list[tuple[str, str]]:
     return [(str(pk), f"{service} · {name or pk}") for pk, service, name in rows]
 
 
-def _found(request: HttpRequest, given: str, at: datetime, environments: list[Environment]) -> Any:
+def _found(request: HttpRequest, given: str, at: datetime) -> Any:
     try:
         instance = UUID(given)
     except ValueError as error:
         raise Http404 from error
-    actor = Actor(
-        kind="user",
-        id=str(request.user.pk),
-        label=str(request.user),
-        environment_ids=frozenset(each.pk for each in environments),
-        scopes=frozenset(),
-        source="admin",
-    )
     try:
-        return in_force.in_force(instance, at, actor=actor)
+        return in_force.in_force(instance, at, actor=actor_of(request))
     except NotFound as error:
         raise Http404 from error

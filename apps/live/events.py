@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apps.audit.models import Entry
+from apps.audit.moments import SWITCHES
 from apps.core import clock
 from apps.live.rules import events as rules
 from apps.telemetry.models import BreakerEvent
@@ -39,11 +40,11 @@ def _flips(environment_id: int, since: datetime) -> list[dict[str, Any]]:
     rows = Entry.objects.filter(
         chain__environment_id=environment_id,
         at__gte=since,
-        action__in=rules.FLIPS,
+        action__in=SWITCHES,
         outcome=Entry.Outcome.OK,
     )
     columns = ("action", "at", "object_label", "actor_label", "reason")
     return [
-        rules.event(rules.FLIPS[action], at, what, who=who, reason=reason)
+        rules.event(action.partition(".")[2], at, what, who=who, reason=reason)
         for action, at, what, who, reason in rows.order_by("-at")[:READ].values_list(*columns)
     ]

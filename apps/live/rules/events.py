@@ -6,15 +6,6 @@ from typing import Any
 
 from apps.live.rules import stamp
 
-# What an entry of the audit log is to the strip of events.
-FLIPS = {
-    "flag.engaged": "engaged",
-    "flag.extended": "extended",
-    "flag.ended": "ended",
-    "override.engaged": "engaged",
-    "override.extended": "extended",
-    "override.ended": "ended",
-}
 ALIKE_SECONDS = 15  # instances that say the same within so many are one event
 
 
