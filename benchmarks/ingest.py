@@ -22,6 +22,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
+
+import uvloop
 
 from deploy.local_servers import PostgreSQL, Redis
 
@@ -124,8 +127,7 @@ class Sender(asyncio.Protocol):
         self.over = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit it
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -213,7 +215,7 @@ def measure(name: str, environment: dict[str, str], *, connections: int, seconds
         "--scope", "reports:write", "--scope", "policies:read",
     )  # fmt: skip
     with serving(environment) as port:
-        result = asyncio.run(flood(port, token, connections=connections, seconds=seconds))
+        result = uvloop.run(flood(port, token, connections=connections, seconds=seconds))
     accepted = result.statuses[202]
     counted = int(manage(environment, "shell", "--verbosity", "0", "--command", COUNT))
     print(

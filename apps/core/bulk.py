@@ -5,6 +5,7 @@ in Python, while every other thread of the process waits for the interpreter.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -24,16 +25,9 @@ def upsert(
 
     Every row has the same columns, and all that have no default in the database.
     """
-    if not rows:
-        return
-    table = _Table(model, rows)
-    names = ", ".join(table.quoted(name) for name in rows[0])
-    conflict = ", ".join(table.quoted(name) for name in unique)
-    changes = ", ".join(f"{table.quoted(name)} = excluded.{table.quoted(name)}" for name in update)
-    table.execute(
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {table.source} WHERE true "
-        f"ON CONFLICT ({conflict}) DO UPDATE SET {changes}"
-    )
+    if rows:
+        table = _table(model, tuple(rows[0]), router.db_for_write(model))
+        table.execute(table.upsert(tuple(unique), tuple(update)), rows)
 
 
 def update(model: type[models.Model], rows: Sequence[Row], *, key: str) -> None:
@@ -41,62 +35,68 @@ def update(model: type[models.Model], rows: Sequence[Row], *, key: str) -> None:
 
     The rows are changed in no certain order: have them locked if others change them too.
     """
-    if not rows:
-        return
-    table = _Table(model, rows)
-    changes = ", ".join(
-        f"{table.quoted(name)} = given.{table.quoted(name)}" for name in rows[0] if name != key
-    )
-    pair = f"{table.name}.{table.quoted(key)} = given.{table.quoted(key)}"
-    table.execute(f"UPDATE {table.name} SET {changes} FROM {table.source} WHERE {pair}")
+    if rows:
+        table = _table(model, tuple(rows[0]), router.db_for_write(model))
+        table.execute(table.update(key), rows)
 
 
 class _Table:
-    """A model's table, and rows for it as something to select from, called `given`."""
+    """Statements for a model's table and rows of certain columns, which they call `given`."""
 
-    def __init__(self, model: type[models.Model], rows: Sequence[Row]) -> None:
-        self._connection = connections[router.db_for_write(model)]
+    def __init__(self, model: type[models.Model], names: tuple[str, ...], alias: str) -> None:
+        connection = connections[alias]
         fields = {field.attname: field for field in model._meta.concrete_fields}
-        self._fields = {name: fields[name] for name in rows[0]}
-        self.name = self._connection.ops.quote_name(model._meta.db_table)
-        if self._connection.vendor == "postgresql":
-            self.source, encoder = self._recordset(), _plain
+        self._alias, self._quote = alias, connection.ops.quote_name
+        self._name = self._quote(model._meta.db_table)
+        self._columns = {name: self._quote(fields[name].column or name) for name in names}
+        if connection.vendor == "postgresql":
+            types = {name: fields[name].db_type(connection) for name in names}
+            columns = ", ".join(f"{self._quote(name)} {type}" for name, type in types.items())
+            self._source = f"json_to_recordset(%s::json) AS given({columns})"
+            self._encoder = _plain
         else:
-            self.source, encoder = self._each(), _compact
-        self._text = encoder.encode(
-            [{self._column(name): row[name] for name in self._fields} for row in rows]
+            columns = ", ".join(
+                f"{_extracted(fields[name])} AS {self._quote(name)}" for name in names
+            )
+            self._source = f"(SELECT {columns} FROM json_each(%s)) AS given"
+            self._encoder = _compact
+
+    @cache  # noqa: B019 - tables are kept for good
+    def upsert(self, unique: tuple[str, ...], update: tuple[str, ...]) -> str:
+        names = ", ".join(self._columns.values())
+        given = ", ".join(map(self._quote, self._columns))
+        conflict = ", ".join(self._columns[name] for name in unique)
+        changes = ", ".join(
+            f"{self._columns[name]} = excluded.{self._columns[name]}" for name in update
+        )
+        return (
+            f"INSERT INTO {self._name} ({names}) SELECT {given} FROM {self._source} WHERE true "
+            f"ON CONFLICT ({conflict}) DO UPDATE SET {changes}"
         )
 
-    def quoted(self, name: str) -> str:
-        return self._connection.ops.quote_name(self._column(name))
-
-    def execute(self, statement: str) -> None:
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement, [self._text.decode()])
-
-    def _column(self, name: str) -> str:
-        column = self._fields[name].column
-        assert column is not None  # concrete fields have one
-        return column
-
-    def _recordset(self) -> str:
-        columns = ", ".join(
-            f"{self.quoted(name)} {field.db_type(self._connection)}"
-            for name, field in self._fields.items()
+    @cache  # noqa: B019 - tables are kept for good
+    def update(self, key: str) -> str:
+        changes = ", ".join(
+            f"{column} = given.{self._quote(name)}"
+            for name, column in self._columns.items()
+            if name != key
         )
-        return f"json_to_recordset(%s::json) AS given({columns})"
+        pair = f"{self._name}.{self._columns[key]} = given.{self._quote(key)}"
+        return f"UPDATE {self._name} SET {changes} FROM {self._source} WHERE {pair}"
 
-    def _each(self) -> str:
-        columns = ", ".join(
-            f"{self._extracted(field)} AS {self.quoted(name)}"
-            for name, field in self._fields.items()
-        )
-        return f"(SELECT {columns} FROM json_each(%s)) AS given"
+    def execute(self, statement: str, rows: Sequence[Row]) -> None:
+        with connections[self._alias].cursor() as cursor:
+            cursor.execute(statement, [self._encoder.encode(rows).decode()])
 
-    def _extracted(self, field: "models.Field[Any, Any]") -> str:
-        value = f"json_extract(value, '$.{field.column}')"
-        if isinstance(field, models.DateTimeField):  # 2026-11-26 15:18:00.123456, as Django does
-            return f"rtrim(replace({value}, 'T', ' '), 'Z')"
-        if isinstance(field, models.JSONField):
-            return f"json_quote({value})"
-        return value
+
+_table = cache(_Table)
+
+
+def _extracted(field: "models.Field[Any, Any]") -> str:
+    """The value of a column out of a row that is JSON, as Django keeps it on SQLite."""
+    value = f"json_extract(value, '$.{field.attname}')"
+    if isinstance(field, models.DateTimeField):  # 2026-11-26 15:18:00.123456
+        return f"rtrim(replace({value}, 'T', ' '), 'Z')"
+    if isinstance(field, models.JSONField):
+        return f"json_quote({value})"
+    return value

@@ -197,13 +197,8 @@ class Instance(models.Model):
     silent_at = models.DateTimeField()  # when it is silent, by the pace it was told last
     stopping = models.BooleanField(default=False)  # it said goodbye
 
+    # No index on what each report changes: PostgreSQL then rewrites the row where it is.
     objects = InstanceQuerySet.as_manager()
-
-    class Meta:
-        indexes = [
-            models.Index(fields=["service", "-heard_at"], name="fleet_instance_heard"),  # N of M
-            models.Index("heard_at", name="fleet_instance_oldest"),  # pruning
-        ]
 
     def __str__(self) -> str:
         return self.name or str(self.pk)

@@ -79,10 +79,11 @@ class Ledger:
             totals = added_up(held, counted.new, uses)
             services.write_windows(self._boot, Window.Span.SHORT, start, totals)
             write_routine(counted.routine, uses)
-            claimed = with_before(counted.others)
-            write_states(claimed, uses)
+            if counted.others:
+                claimed = with_before(counted.others)
+                write_states(claimed, uses)
+                write_events(claimed, uses)
             fleet.hear([heard_of(arrival) for arrival in counted.new])
-            write_events(claimed, uses)
         self._start, self._totals = start, held | totals
         return counted.unknown
 
@@ -155,8 +156,6 @@ def claim(arrivals: Iterable[Arrival]) -> Counted:
 
 def with_before(arrivals: Sequence[Arrival]) -> list[Claimed]:
     """Each with what its instance, which is locked, had said before."""
-    if not arrivals:
-        return []
     by_id = {arrival.report.instance: arrival for arrival in arrivals}
     rows = InstanceState.objects.filter(pk__in=by_id).order_by("pk").values_list(*Before._fields)
     return [Claimed(by_id[before.instance_id], before) for before in map(Before._make, rows)]

@@ -30,7 +30,7 @@ MOST_ROWS = 500  # of one transaction
 COALESCE_SECONDS = 0.03  # acknowledgements that come together are written together
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Word:
     """What an instance said last: by it an acknowledgement is told from routine."""
 
@@ -38,22 +38,32 @@ class Word:
     policy: tuple[Any, ...]
     breakers: dict[str, Breaker]
 
-    @classmethod
-    def of(cls, report: Report) -> "Word":
-        refused = tuple((entry.path, entry.revision, entry.code) for entry in report.refused)
-        breakers = {
-            name: calls.breaker
+    def is_repeated_by(self, report: Report) -> bool:
+        """Whether the report says nothing else, of all or of some of it."""
+        known = self.breakers.get
+        return policy_of(report) == self.policy and all(
+            (said := calls.breaker) is None or said.is_as(known(name))
             for name, calls in report.dependencies.items()
-            if calls.breaker is not None
-        }
-        return cls(report.sequence, (report.epoch, report.applied_revision, refused), breakers)
+        )
 
-    def adds_to(self, last: "Word | None") -> bool:
-        """Whether it says anything that `last` did not."""
-        if last is None or self.policy != last.policy:
-            return True
-        known = last.breakers.get
-        return not all(said.is_as(known(name)) for name, said in self.breakers.items())
+    def is_repeated_in_full_by(self, report: Report) -> bool:
+        """The same of a report that repeats it: whether it is silent on nothing."""
+        return len(self.breakers) == sum(
+            calls.breaker is not None for calls in report.dependencies.values()
+        )
+
+    def take(self, report: Report) -> None:
+        """Be what its instance said last; of what it is silent on, what it said before."""
+        self.sequence, self.policy = report.sequence, policy_of(report)
+        for name, calls in report.dependencies.items():
+            if calls.breaker is not None:
+                self.breakers[name] = calls.breaker
+
+
+def policy_of(report: Report) -> tuple[Any, ...]:
+    """What it says it runs, and what of it it refused."""
+    refused = tuple((entry.path, entry.revision, entry.code) for entry in report.refused)
+    return report.epoch, report.applied_revision, refused
 
 
 class Ingest:
@@ -98,15 +108,21 @@ class Ingest:
         """
         now, told = clock.now(), pace.current.pace
         silent_at = now + timedelta(seconds=told.silent_seconds)
-        word = Word.of(report)
+        instance = report.instance
         with self._lock:
-            last = self._words.get(report.instance)
-            is_news = report.stopping or word.adds_to(last)
+            last = self._words.get(instance)
+            is_news = report.stopping or last is None or not last.is_repeated_by(report)
             if self._bytes + size > (self.limit_bytes if is_news else self.full_bytes):
                 return None
-            is_routine = not is_news and last and word.breakers.keys() >= last.breakers.keys()
-            follows = last.sequence if last and is_routine else None
-            self._remember(report.instance, word)
+            follows = None
+            if last is None:
+                last = self._words[instance] = Word(0, (), {})
+            elif not is_news and last.is_repeated_in_full_by(report):
+                follows = last.sequence
+            last.take(report)
+            self._words.move_to_end(instance)
+            if len(self._words) > REMEMBERED:
+                self._words.popitem(last=False)
             self._queue.append(
                 Arrival(environment_id, service_id, report, size, now, silent_at, follows)
             )
@@ -140,13 +156,6 @@ class Ingest:
                     self._put_back(arrivals)
                     raise
 
-    def _remember(self, instance: UUID, word: Word) -> None:
-        last = self._words.pop(instance, None)
-        breakers = word.breakers if last is None else last.breakers | word.breakers
-        self._words[instance] = Word(word.sequence, word.policy, breakers)
-        if len(self._words) > REMEMBERED:
-            self._words.popitem(last=False)
-
     def _take(self) -> list[Arrival]:
         """The oldest reports, one per instance: the second waits for the first to be counted."""
         taken: dict[UUID, Arrival] = {}
@@ -162,7 +171,7 @@ class Ingest:
                 taken[arrival.report.instance] = arrival
                 names = windows[arrival.service_id]
                 before = len(names)
-                names |= arrival.report.dependencies.keys()
+                names.update(arrival.report.dependencies)
                 rows += 2 + len(arrival.report.events) + len(names) - before
                 self._bytes -= arrival.size
             self._queue.extendleft(reversed(later))

@@ -58,12 +58,14 @@ class Counts:
         if number:
             self.numbers[name] = self.numbers.get(name, 0) + number
 
-    def time(self, latency: Mapping[str, int]) -> None:
-        """Add a histogram as it was reported: each bucket under one name ("07" is "7")."""
-        for given, count in latency.items():
-            if count:
-                index = given if given in _INDEXES else str(int(given))
-                self.latency[index] = self.latency.get(index, 0) + count
+    def time(self, reported: Iterable[Mapping[str, int]]) -> None:
+        """Add histograms as they were reported: each bucket under one name ("07" is "7")."""
+        added = self.latency
+        for latency in reported:
+            for given, count in latency.items():
+                if count:
+                    index = given if given in _INDEXES else str(int(given))
+                    added[index] = added.get(index, 0) + count
 
     @classmethod
     def of_row(cls, row: Any) -> "Counts":

@@ -106,7 +106,7 @@ class TestCountedOnce:
 
 
 class TestFailures:
-    """`write_events` is the seam: the last that is written before the commit."""
+    """`fleet.hear` is the seam: the last that is written before the commit."""
 
     def test_failed_transaction_loses_and_repeats_nothing(
         self, service: Service, monkeypatch: pytest.MonkeyPatch
@@ -114,7 +114,7 @@ class TestFailures:
         ingest = ingested(service, report(1))
         accept(ingest, service, report(2))
         with monkeypatch.context() as broken:
-            broken.setattr(counting, "write_events", _raise(OperationalError("gone")))
+            broken.setattr(fleet_services, "hear", _raise(OperationalError("gone")))
             with pytest.raises(OperationalError):
                 ingest.flush()
         assert (total(), len(ingest)) == (1, 1)
@@ -395,17 +395,18 @@ class TestNews:
 class TestCost:
     def statements(self, service: Service, reports: int) -> int:
         with clock.use(lambda: NOON):
-            ingest = ingested(service, make.report())
+            calls = {f"dependency-{number}": make.calls() for number in range(20)}
+            ingest = ingested(service, make.report(dependencies=calls))
             for _ in range(reports):
-                accept(ingest, service)
-            with CaptureQueriesContext(
-                connection,
-            ) as queries:
+                accept(ingest, service, make.report(dependencies=calls))
+            with CaptureQueriesContext(connection) as queries:
                 ingest.flush()
         return len(queries)
 
-    def test_a_batch_takes_as_many_statements_as_a_report(self, service: Service) -> None:
-        assert self.statements(service, 1) == self.statements(service, 30)
+    def test_ninety_reports_of_one_service_take_as_many_statements_as_one(
+        self, service: Service
+    ) -> None:
+        assert self.statements(service, 1) == self.statements(service, 90)
 
 
 def _raise(error: Exception) -> Any:

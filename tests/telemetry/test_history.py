@@ -247,7 +247,7 @@ class TestHistogramError:
         for part in range(4):  # as four windows that are added up
             merged = rules.Counts()
             for duration in durations[part::4]:
-                merged.time({str(histogram.index_of(duration)): 1})
+                merged.time([{str(histogram.index_of(duration)): 1}])
             counts.add(merged)
 
         exact = durations[math.ceil(share * len(durations)) - 1]

@@ -233,6 +233,6 @@ class TestRules:
     def test_buckets_with_leading_zeros_are_the_same_bucket(self) -> None:
         counts = rules.Counts()
 
-        counts.time({"07": 1, "7": 2, "8": 0})
+        counts.time([{"07": 1, "7": 2, "8": 0}])
 
         assert counts.latency == {"7": 3}
