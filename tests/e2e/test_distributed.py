@@ -19,7 +19,7 @@ from celery import Celery
 
 from deploy.local_servers import PostgreSQL, Redis
 from tests.e2e.doors import Listener, Switch
-from tests.e2e.processes import NOT_OURS, ROOT, Process, eventually
+from tests.e2e.processes import NOT_OURS, ROOT, Process, eventually, fill
 
 SCAN_SECONDS = 2.0  # what a lost message may cost
 SLACK_SECONDS = 0.5  # a busy machine's
@@ -49,6 +49,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "HOLDFAST_VAR": str(var),
             "LOG_FORMAT": "json",
         }
+        fill(postgresql)
         manage(environment, "migrate", "--verbosity", "0")
         manage(environment, "firstrun")
         webs = [

@@ -143,20 +143,22 @@ class TestServices:
             judged([Cell(state="open", states={"open": 1}), Cell(error_rate=0.5)], applied=2),
             judged([Cell(state="half_open", states={"half_open": 1})], silent_names=["b"]),
         ]
-        switches = [{"type": "flag"}, {"type": "override"}, {"type": "override"}]
 
-        assert rows.summary(services, switches) == {
+        assert rows.summary(services) == {
             "services": 2,
             "cells": 3,
             "open": 1,
             "half_open": 1,
             "failing": 1,
-            "flags": 1,
-            "overrides": 2,
             "applied": 5,
             "total": 6,
             "silent": 1,
         }
+
+    def test_switches_are_counted_by_kind(self) -> None:
+        switches = [{"type": "flag"}, {"type": "override"}, {"type": "override"}]
+
+        assert rows.switched(switches) == {"flags": 1, "overrides": 2}
 
     @pytest.mark.parametrize(
         ("tiles", "density"),

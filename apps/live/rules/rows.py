@@ -115,8 +115,8 @@ def _traffic(requests: Requests) -> dict[str, Any]:
     }
 
 
-def summary(services: Sequence[Judged], switches: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """The numbers at the top of the wall."""
+def summary(services: Sequence[Judged]) -> dict[str, int]:
+    """The numbers at the top of the wall that are of services."""
     counted: Counter[str] = Counter()
     for service in services:
         for found, cell in service.cells:
@@ -130,9 +130,20 @@ def summary(services: Sequence[Judged], switches: Sequence[Mapping[str, Any]]) -
         "open": counted["breaker open"],
         "half_open": counted["breaker half_open"],
         "failing": counted["failing"],
-        "flags": sum(each["type"] == "flag" for each in switches),
-        "overrides": sum(each["type"] == "override" for each in switches),
         "applied": sum(one.applied for one in told),
         "total": sum(one.total for one in told),
         "silent": sum(len(one.silent_names) for one in told),
     }
+
+
+def switched(switches: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The numbers at the top of the wall that are of switches."""
+    return {
+        "flags": sum(each["type"] == "flag" for each in switches),
+        "overrides": sum(each["type"] == "override" for each in switches),
+    }
+
+
+def with_flip(picture: Mapping[str, Any], flip: Mapping[str, Any]) -> dict[str, Any]:
+    """The picture with what is switched since it was made."""
+    return {**picture, **flip, "summary": picture["summary"] | switched(flip["switches"])}

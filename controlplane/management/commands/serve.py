@@ -86,6 +86,7 @@ class Command(BaseCommand):
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ws_max_size=64 * 1024,
+            ws_per_message_deflate=False,  # a frame is the same for all, and would be packed for each
         )
         sys.setswitchinterval(SWITCH_SECONDS)
         self.stdout.write(f"Holdfast is at http://{options['host']}:{options['port']}/")
