@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Generator
 from ipaddress import ip_address
 
@@ -34,6 +35,22 @@ def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_refuse_the_network)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Spare tests the tracer where they add nothing to what it has seen: a third of their time."""
+    if item.get_closest_marker("unmeasured") is None:
+        return (yield)
+    tracer, of_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
+        if of_threads is not None:
+            threading.settrace(of_threads)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,7 @@ from tests.doors import Doors, everything, kinds, open_doors, opened_anew, probl
 from tests.routes import Route, api_routes
 
 MiB = 1024 * 1024
+pytestmark = pytest.mark.unmeasured
 BODIES = [
     (route, method)
     for route in api_routes()

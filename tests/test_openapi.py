@@ -36,6 +36,7 @@ from tests.routes import Rows, rows_of_each_kind
 
 Operation = APIOperation[Any, Any, Any, Any]
 
+pytestmark = pytest.mark.unmeasured
 MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
 CHECKS = [
     not_a_server_error,

@@ -23,7 +23,7 @@ from apps.policies.models import Scope
 from apps.telemetry.models import BreakerEvent, InstanceState
 from tests import make
 
-pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database, pytest.mark.unmeasured]
 MODELS = sorted(
     (model for model, page in admin.site._registry.items() if isinstance(page, GuardedModelAdmin)),
     key=lambda model: model._meta.label,

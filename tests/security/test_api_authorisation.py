@@ -22,7 +22,7 @@ from apps.fleet.models import Environment, Service
 from tests import make
 from tests.routes import Route, Rows, api_routes, rows_of_each_kind
 
-pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database, pytest.mark.unmeasured]
 ROUTES = api_routes()
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 ROLES = ("viewer", "operator", "administrator", "superuser")

@@ -17,7 +17,7 @@ from tests.doors import spread
 from tests.routes import api_routes
 from tests.security.world import MODELS, PAGES, list_of, page_of, populate
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("here")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("here"), pytest.mark.unmeasured]
 HUGE = "9" * 5_000
 LONG = "x" * 10_000
 WORDS = "a " * 5_000

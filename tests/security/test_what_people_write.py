@@ -16,7 +16,7 @@ from apps.policies import services as policies
 from tests import make
 from tests.security.world import MODELS, PAGES, list_of, page_of, report_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.unmeasured]
 MARK = "hf-evil"
 EVIL = f"</script></textarea>'\"`><{MARK} onclick=a()>{{{{ 7*7 }}}}${{7*7}}"
 RUNS = ("x-", "@", ":", "on", "v-")  # attributes whose values the theme or a browser evaluates

@@ -86,7 +86,7 @@ class Command(BaseCommand):
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ws_max_size=64 * 1024,
-            ws_per_message_deflate=False,  # a frame is the same for all, and would be packed for each
+            ws_per_message_deflate=False,  # for each viewer anew, of what is the same
         )
         sys.setswitchinterval(SWITCH_SECONDS)
         self.stdout.write(f"Holdfast is at http://{options['host']}:{options['port']}/")

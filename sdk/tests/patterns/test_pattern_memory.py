@@ -18,6 +18,7 @@ from holdfast._engine import Engine
 from holdfast.testing import LocalHoldfast
 from sdk.tests.patterns.test_pattern_breaker_model import LONGER
 
+pytestmark = pytest.mark.unmeasured
 KIB = 1_024
 MOST = 16 * KIB  # of one dependency under the default policy, its compiled policy included
 CALLS = 100_000

@@ -20,6 +20,7 @@ from holdfast import BulkheadFull
 from holdfast.testing import LocalHoldfast
 from sdk.tests.patterns.test_pattern_breaker_model import LONGER
 
+pytestmark = pytest.mark.unmeasured
 WAIT = 60.0
 THREADS = 8
 NO_RETRY: dict[str, Any] = {"retry": {"enabled": False}}
