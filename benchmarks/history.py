@@ -1,11 +1,12 @@
 """How soon pages about the past are there when there is much of it: `python -m benchmarks.history`.
 
 A database with 500 services × 20 dependencies, two instances of each service, and as many rows of
-windows as `--rows` says: a third each of 10 s, of minutes and of hours, up to now. Then the median
-of `--times` requests, each answered by Django in one process, on SQLite and on PostgreSQL: the
-dashboard, the history of a cell, a service, a dependency and everything, the wall's picture. With
-`--plans` the database's plan of every statement that reads windows, sums or events. At the end
-what rows take on disk, and what summing them up takes.
+windows as `--rows` says: a third each of 10 s, of minutes and of hours, up to now; of breakers a
+tenth as many events. Then the median of `--times` requests, each answered by Django in one process,
+on SQLite and on PostgreSQL: the dashboard, the history and the timeline of a cell, a service, a
+dependency and everything, the health of services, the wall's picture. With `--plans` the database's
+plan of every statement that reads windows, sums or events. At the end what rows take on disk, and
+what summing them up takes.
 
 `--rows 10000000` takes 20 minutes to fill on two busy cores. It is no part of `make bench`. With
 `--error`, in place of all that: how far quantiles of skewed durations, read from histograms, are

@@ -37,7 +37,8 @@ from benchmarks.published import DEPENDENCIES, filled  # noqa: E402
 
 SERVICES = 500
 CELLS = SERVICES * (DEPENDENCIES + 1)  # with the services' own requests
-EVENTS = 20_000
+EVENTS = 20_000  # at least; else a tenth of the rows
+KEPT_SECONDS = 89 * 86_400
 SPANS = {
     "15 min": timedelta(minutes=15),
     "1 h": timedelta(hours=1),
@@ -72,7 +73,7 @@ def fill(place: Environment, rows: int) -> None:
                 _write(span, start)
                 Sum.objects.bulk_create(_sums(place, span, start), batch_size=500)
     _whole_past(place, now)
-    _introduce(place, now)
+    _introduce(place, now, max(EVENTS, rows // 10))
     _totals()
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
@@ -136,7 +137,7 @@ def _whole_past(place: Environment, now: datetime) -> None:
         )  # fmt: skip
 
 
-def _introduce(place: Environment, now: datetime) -> None:
+def _introduce(place: Environment, now: datetime, events: int) -> None:
     found = Service.objects.filter(environment=place).values_list("pk", flat=True)
     instances = [
         Instance(
@@ -153,14 +154,21 @@ def _introduce(place: Environment, now: datetime) -> None:
         [InstanceState(instance=one, reported_at=now, breakers=said) for one in instances],
         batch_size=500,
     )
-    BreakerEvent.objects.bulk_create(
-        [_event(instances[number % len(instances)], number, now) for number in range(EVENTS)],
-        batch_size=500,
-    )
+    for first in range(0, events, EVENTS):
+        BreakerEvent.objects.bulk_create(
+            [
+                _event(
+                    instances[number % len(instances)],
+                    number,
+                    now - timedelta(seconds=number * KEPT_SECONDS / events),
+                )
+                for number in range(first, min(events, first + EVENTS))
+            ],
+            batch_size=500,
+        )
 
 
-def _event(one: Instance, number: int, now: datetime) -> BreakerEvent:
-    at = now - timedelta(seconds=number * 86_400 / EVENTS)
+def _event(one: Instance, number: int, at: datetime) -> BreakerEvent:
     states = ("closed", "open") if number // 1000 % 2 else ("open", "closed")
     return BreakerEvent(
         service_id=one.service_id, dependency=f"dependency-{number % DEPENDENCIES}", at=at,
@@ -200,6 +208,12 @@ def requests(client: Client, place: Environment) -> Iterable[tuple[str, Callable
 
     yield "dashboard", got("/admin/")
     yield "history page", got("/admin/history/", **PLACES["cell"])
+    yield "health of every service", got("/api/v1/health/services")
+    yield "timeline page", got("/admin/timeline/")
+    for name, where in PLACES.items():
+        for span in ("24 h", "90 d"):
+            since = (clock.now() - SPANS[span]).isoformat()
+            yield f"timeline of {name}, {span}", got("/api/v1/timeline", **where, since=since)
     for name, where in PLACES.items():
         for span, length in SPANS.items():
             since = (clock.now() - length).isoformat()

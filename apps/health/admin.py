@@ -12,9 +12,9 @@ from django.utils.translation import gettext_lazy
 
 from apps.core.actor import Actor
 from apps.core.admin import Change, GuardedForm, GuardedModelAdmin, column
-from apps.core.forms import NamedChoice, StrictJSONField, environment_field, json_text, reason_field
+from apps.core.forms import NamedChoice, environment_field, json_text, reason_field
 from apps.fleet.models import Dependency, Environment
-from apps.health import rules, services, targets
+from apps.health import fields, rules, services, targets
 from apps.health.models import Check, Result, Transition
 
 COLOURS = {"up": "success", "degraded": "warning", "down": "danger", "unknown": "info"}
@@ -26,9 +26,6 @@ MARKS = {
 SPANS = ((1, gettext_lazy("1 hour")), (6, gettext_lazy("6 hours")), (168, gettext_lazy("7 days")))
 SHOWN = 15  # results and changes of status on a check's page
 _EXAMPLES = ", ".join(filter(None, targets.EXAMPLES.values()))
-_OPTIONS = "; ".join(
-    f"{kind}: {', '.join(known)}" for kind, known in targets.OPTIONS.items() if known
-)
 
 
 class CheckForm(GuardedForm):
@@ -51,11 +48,6 @@ class CheckForm(GuardedForm):
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text=gettext_lazy("Kept sealed and never shown. Empty: as it is."),
-    )
-    settings = StrictJSONField(
-        label=gettext_lazy("Settings of the kind"),
-        required=False,
-        help_text=gettext_lazy('JSON, such as {"write_probe": false}. %s') % _OPTIONS,
     )
     interval_seconds = forms.FloatField(
         label=gettext_lazy("Asked, or expected, every … seconds"),
@@ -103,13 +95,13 @@ class CheckForm(GuardedForm):
     )
     enabled = forms.BooleanField(label=gettext_lazy("It runs"), required=False, initial=True)
 
-    def clean_settings(self) -> dict[str, Any]:
-        given = self.cleaned_data["settings"]
-        if given is None:
-            return {}
-        if not isinstance(given, dict):
-            raise forms.ValidationError(_("An object in braces, such as {}."))
-        return given
+
+class EditCheckForm(CheckForm):
+    """Of a check, whose kind stays: `initial` says it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields |= fields.fields_of(self.initial["kind"])
 
 
 class NewCheckForm(CheckForm):
@@ -122,13 +114,22 @@ class NewCheckForm(CheckForm):
     kind = forms.ChoiceField(label=gettext_lazy("Kind"), choices=Check.Kind.choices)
     field_order = ("environment", "name", "kind", "dependency", "address", "secret")
 
+    class Media:
+        js = (forms.Script("js/health/kinds.js", type="module"),)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for kind in targets.OPTIONS:
+            self.fields |= fields.fields_of(kind, among_others=True)
+
 
 class TestForm(GuardedForm):
     reason = reason_field(required=False)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _given(values: dict[str, Any], kind: str) -> dict[str, Any]:
     """What a form says of a check; a field left empty that means "as it is" says nothing."""
+    values["settings"] = fields.taken_from(values, kind)
     unsaid = {"secret", "interval_seconds", "failures_to_confirm", "successes_to_recover"}
     return {name: value for name, value in values.items() if value or name not in unsaid}
 
@@ -136,11 +137,14 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 def _create(*, actor: Actor, values: dict[str, Any]) -> Check:
     values.pop("environment")  # the actor is narrowed to it
     name, kind = values.pop("name"), values.pop("kind")
-    return services.create_check(name, kind=kind, values=_given(values), actor=actor)
+    with fields.told_at_fields(kind):
+        return services.create_check(name, kind=kind, values=_given(values, kind), actor=actor)
 
 
 def _update(row: Check, *, actor: Actor, version: int | None, values: dict[str, Any]) -> Check:
-    return services.update_check(row.pk, version=version, changes=_given(values), actor=actor)
+    changes = _given(values, row.kind)
+    with fields.told_at_fields(row.kind):
+        return services.update_check(row.pk, version=version, changes=changes, actor=actor)
 
 
 def _forget(row: Check, *, actor: Actor, version: int | None, values: dict[str, Any]) -> Check:
@@ -166,8 +170,8 @@ def _took(seconds: float | None) -> str:
 
 
 def _settings_of(row: Check) -> dict[str, Any]:
-    names = set(CheckForm.base_fields) - {"version", "secret", "settings"}
-    return {name: getattr(row, name) for name in names} | {"settings": json_text(row.settings)}
+    names = {*CheckForm.base_fields, "kind"} - {"version", "secret"}
+    return {name: getattr(row, name) for name in names} | fields.initial_of(row.kind, row.settings)
 
 
 def _facts(row: Check, actor: Actor) -> list[tuple[Any, Any]]:
@@ -224,7 +228,7 @@ class CheckAdmin(GuardedModelAdmin):
         "edit": Change(
             title=gettext_lazy("Edit"),
             scope="config:write",
-            form=CheckForm,
+            form=EditCheckForm,
             apply=_update,
             submit=gettext_lazy("Save"),
             done=gettext_lazy("%(object)s is changed and runs at once."),

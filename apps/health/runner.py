@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from apps.core import bus, clock, loops
 from apps.health import prober, services
-from apps.health.lookout import Lookout
+from apps.health.lookout import Lookout, Sight
 from apps.health.probes import host
 from apps.health.probes.outcomes import Outcome, failed
 from apps.health.services.checks import UNOPENED
@@ -39,6 +39,7 @@ class Runner:
         self._running: dict[Future[Outcome], services.Claimed] = {}
         self._lookout = Lookout()
         self._told_at: float | None = None  # that it is cut off, by the monotonic clock
+        self._told: Sight | None = None  # of what it is cut off
         self._cut_off_since = clock.now()
         self.wake = wake or (lambda: None)  # called when there is something to write down
 
@@ -90,10 +91,11 @@ class Runner:
             return
         if self._told_at is None:
             self._cut_off_since = clock.now()
-        if self._told_at is None or now - self._told_at >= TELL_SECONDS:
+        sight = self._lookout.sight()
+        if self._told_at is None or sight != self._told or now - self._told_at >= TELL_SECONDS:
             since = self._cut_off_since.isoformat()
-            services.take_pulse(NAME, since=since, **asdict(self._lookout.sight()))
-            self._told_at = now
+            services.take_pulse(NAME, since=since, **asdict(sight))
+            self._told_at, self._told = now, sight
 
 
 def measure_host(stopping: threading.Event) -> None:

@@ -151,7 +151,7 @@ class Feed:
         self._viewers: set[Viewer] = set()
         self._newest: Frame | None = None
         self._kept: dict[int, dict[str, Any]] = {}  # contents of the last frames, by sequence
-        self._flip: Mapping[str, Any] = {"revision": 0}  # what was switched last
+        self._flip: Mapping[str, Any] | None = None  # since the last picture was begun
         self._wake = asyncio.Event()
         self._flipped = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -220,6 +220,7 @@ class Feed:
     async def _compute(self) -> None:
         """Make and show one frame; while the database hangs, repeat the last one."""
         self.computed += 1
+        self._flip = None
         grants = {viewer.grant for viewer in self._viewers}
         looking = self._loop.run_in_executor(_threads, look, self._watch, grants)
         while not (await asyncio.wait({looking}, timeout=PATIENCE_SECONDS))[0]:
@@ -237,7 +238,7 @@ class Feed:
 
     def _make(self, content: dict[str, Any], *, is_stale: bool) -> None:
         """Make the next frame, and offer it to everybody."""
-        if content["revision"] < self._flip["revision"]:  # a picture that was begun before it
+        if self._flip is not None and self._flip["revision"] > content["revision"]:
             content = with_flip(content, self._flip)
         sequence = self._newest.sequence + 1 if self._newest else 1
         self._newest = frame_of(content, sequence, is_stale=is_stale, earlier=dict(self._kept))

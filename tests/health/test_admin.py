@@ -129,7 +129,8 @@ class TestChanges:
             "kind": "redis",
             "address": "redis://127.0.0.1:9/0",
             "secret": "s3cret",
-            "settings": '{"write_probe": false}',
+            "redis.write_probe": "false",
+            "celery.queue": "of another kind",
         }
 
         answer = make.browser().post(f"{LIST}new/", values, follow=True)
@@ -146,6 +147,39 @@ class TestChanges:
         assert answer.status_code == 422
         assert "It begins with tcp://" in text(answer)
         assert not Check.objects.exists()
+
+    def test_what_is_wrong_with_a_setting_is_said_beside_it(self, place: Environment) -> None:
+        values = NEW | {"environment": place.pk, "kind": "http", "address": "http://127.0.0.1/"}
+
+        answer = make.browser().post(f"{LIST}new/", values | {"http.json_equals": '"ok"'})
+
+        shown = text(answer)
+        assert answer.status_code == 422
+        assert 'id="id_http.json_path_error">Say where' in shown
+        assert not Check.objects.exists()
+
+    def test_settings_are_shown_in_fields_of_their_own_and_kept(self, place: Environment) -> None:
+        settings = {"verify_certificate": False, "json_path": "status", "json_equals": True}
+        check = make.check(place, kind="http", address="http://127.0.0.1:9/", settings=settings)
+        browser = make.browser()
+
+        form = browser.get(page(check, "edit")).context["form"]
+        shown = {name: form[name].value() for name in form.fields if form[name].value() is not None}
+        browser.post(page(check, "edit"), shown | {"http.certificate_days": "30", "secret": ""})
+
+        check.refresh_from_db()
+        assert check.settings == settings | {"certificate_days": 30}
+        assert "redis.write_probe" not in form.fields
+
+    def test_a_setting_left_empty_is_as_usual_again(self, place: Environment) -> None:
+        check = make.check(
+            place, kind="redis", address="redis://127.0.0.1:9/0", settings={"write_probe": False}
+        )
+
+        make.browser().post(page(check, "edit"), NEW | {"address": check.address, "version": "1"})
+
+        check.refresh_from_db()
+        assert check.settings == {}
 
     def test_edited_with_the_secret_left_empty_it_keeps_it(self, place: Environment) -> None:
         check = make.check(place, kind="redis", address="redis://127.0.0.1:9/0", secret="s3cret")

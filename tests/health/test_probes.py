@@ -1,12 +1,16 @@
 """Each probe against its real server: answering, stopped, hung and back; and what it notices."""
 
 import http.server
+import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +18,6 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 import pytest
-from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,12 +26,15 @@ from kombu import Connection
 from redis import Redis as RedisClient
 
 from apps.core import clock
-from apps.health import canary, rules
+from apps.health import rules
 from apps.health.prober import Prober
 from apps.health.probes.outcomes import Outcome
 from apps.health.targets import Target
 from deploy.local_servers import LocalServer, PostgreSQL, RabbitMQ, Redis
+from tests.health.shop import TASK, shop
+from tests.health.slow import slow
 
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 1.0  # seconds, of most probes here
 GRACE = 1.0  # seconds by which a busy machine may be late
 prober = Prober()
@@ -147,6 +153,20 @@ class TestFaults:
         assert "refused" in stopped.detail
         assert "no answer" in hung.detail
 
+    def test_a_slow_one_is_impaired_and_one_too_slow_has_failed(
+        self, server: tuple[str, LocalServer]
+    ) -> None:
+        kind, it = server
+
+        with slow(it.url, 0.05) as url:
+            late = ask(kind, url, timeout=10).slower_than(0.05)
+        with slow(it.url, 30) as url:
+            never = ask(kind, url)
+
+        assert (late.mark, never.mark) == (rules.IMPAIRED, rules.FAILED)
+        assert "slow: " in late.detail
+        assert "no answer" in never.detail
+
     def test_a_wrong_password_is_told_without_it(self, server: tuple[str, LocalServer]) -> None:
         kind, it = server
 
@@ -183,7 +203,7 @@ class TestRabbitMQ:
             wrong = ask("rabbitmq", it.url.replace(it.password, "wr0ng"), timeout=10)
             nobody = ask("celery", it.url, timeout=5)
             with worker(it.url):
-                ran = ask("celery", it.url, timeout=10, task="shop.canary")
+                ran = ask("celery", it.url, timeout=10, task=TASK)
                 idle = ask("celery", it.url, timeout=2, task="no.such.task")
             put(it.url, "deep", messages=3)
             deep = ask("rabbitmq", it.url, timeout=10, queue="deep", most_waiting=2)
@@ -265,24 +285,34 @@ class TestRedis:
 
 
 def worker(url: str) -> Any:
-    """A worker of an application that is not Holdfast's, which registered a canary of its own."""
-    app = Celery("shop", broker=url, set_as_current=False)
-    app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
+    """A worker of the shop in a thread."""
+    return start_worker(shop(url), perform_ping_check=False, pool="solo", shutdown_timeout=20)
 
-    @app.task(name="shop.canary", bind=True, ignore_result=True, shared=False)
-    def answer(self: Any, reply_to: str) -> None:
-        with app.connection_for_write() as connection:
-            canary.reply(connection, task_id=self.request.id, reply_to=reply_to)
 
-    return start_worker(app, perform_ping_check=False, pool="solo", shutdown_timeout=20)
+@contextmanager
+def worker_process(url: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker of the shop that can be hung and killed."""
+    command = [sys.executable, "-m", "celery", "--app", "tests.health.shop", "worker"]
+    process = subprocess.Popen(
+        [*command, "--pool", "solo", "--loglevel", "CRITICAL", "--without-gossip"],
+        cwd=ROOT,
+        env=os.environ | {"SHOP_BROKER": url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 class TestCeleryThroughRedis:
     def test_with_a_worker_and_without(self, redis: Redis) -> None:
         nobody = ask("celery", redis.url, timeout=1)
         with worker(redis.url):
-            ran = ask("celery", redis.url, timeout=10, task="shop.canary")
-            again = ask("celery", redis.url, timeout=10, task="shop.canary")
+            ran = ask("celery", redis.url, timeout=10, task=TASK)
+            again = ask("celery", redis.url, timeout=10, task=TASK)
         redis.pause()
         hung = ask("celery", redis.url)
         redis.resume()
@@ -290,6 +320,21 @@ class TestCeleryThroughRedis:
         assert "no worker ran" in nobody.detail
         assert [each.mark for each in (ran, again)] == [rules.OK, rules.OK], ran
         assert hung.mark == rules.FAILED
+
+    def test_a_worker_that_hangs_comes_back_and_dies_is_noticed(self, redis: Redis) -> None:
+        with worker_process(redis.url) as process:
+            started = ask("celery", redis.url, timeout=30, task=TASK)
+            process.send_signal(signal.SIGSTOP)
+            hung = ask("celery", redis.url, task=TASK)
+            process.send_signal(signal.SIGCONT)
+            back = ask("celery", redis.url, timeout=10, task=TASK)
+            process.kill()
+            process.wait()
+            dead = ask("celery", redis.url, task=TASK)
+
+        assert [each.mark for each in (started, back)] == [rules.OK, rules.OK], (started, back)
+        assert [each.mark for each in (hung, dead)] == [rules.FAILED, rules.FAILED]
+        assert ["no worker ran" in each.detail for each in (hung, dead)] == [True, True]
 
     def test_workers_that_are_busy_with_others_tasks_are_slow_and_not_down(
         self, redis: Redis

@@ -119,8 +119,11 @@ class TestRuns:
         run(check, GOOD)
         assert check.status == "down"
         assert states(place.pk)[0].flapping_share == pytest.approx(check.flapping_share)
+        rule = make.alert_rule(place, kind="check_flapping", threshold=1)
+        assert [each.value for each in readings(rule, Sources(place.pk)).values()] == [1]
         run(check, *[GOOD] * 21)
         assert (check.status, check.is_flapping) == ("up", False)
+        assert [each.value for each in readings(rule, Sources(place.pk)).values()] == [0]
 
     def test_under_a_parent_that_is_down_it_is_unknown_and_nothing_to_alert_of(
         self, place: Environment

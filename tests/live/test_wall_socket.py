@@ -227,7 +227,7 @@ class TestManyViewers:
             await slow.frame_where(lambda frame: frame["revision"] == 8)
 
         # The one that was stuck on the line, and the newest: nothing was kept for it in between.
-        assert len(slow.frames) <= taken + 2
+        assert [frame["revision"] for frame in slow.frames].index(8) <= taken + 1
         assert len(quick.frames) >= 8
 
 

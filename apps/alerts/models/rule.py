@@ -41,6 +41,7 @@ class Rule(Versioned):
         BULKHEAD_FULL = "bulkhead_full", _("calls a full bulkhead rejected")
         RETRIES_EXHAUSTED = "retries_exhausted", _("calls that failed after all retries")
         CHECK_DOWN = "check_down", _("a health check is down")
+        CHECK_FLAPPING = "check_flapping", _("a health check flaps")
         MEMORY_HIGH = "memory_high", _("memory in use above")
         DISK_LOW = "disk_low", _("free disk space below")
         CPU_HIGH = "cpu_high", _("CPU in use above")

@@ -43,6 +43,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         severity="critical",
         no_data="no_data",
     ),
+    "check-flapping": _rule("check_flapping", 1),
     "memory-high": _rule(
         "memory_high", 0.85, resolve_threshold=0.80, for_seconds=120, no_data="ok"
     ),

@@ -31,6 +31,7 @@ KINDS: Mapping[str, Kind] = {
     "bulkhead_full": Kind("rejections", 1e9, counts=True, windowed=True, of_calls=True),
     "retries_exhausted": Kind("calls", 1e9, counts=True, windowed=True, of_calls=True),
     "check_down": Kind("checks", 1, counts=True),
+    "check_flapping": Kind("checks", 1, counts=True),
     "memory_high": Kind("share", 1.0),
     "disk_low": Kind("share", 1.0, below=True),
     "cpu_high": Kind("share", 1.0),

@@ -217,6 +217,14 @@ def _checks(rule: Rule, sources: Sources) -> Found:
         yield Subject(check.name, dependency=check.dependency, check=check.name), Reading(value, 1)
 
 
+def _flapping(rule: Rule, sources: Sources) -> Found:
+    """Whether a check goes up and down, and its status is held: one notice in place of many."""
+    for check in sources.checks:
+        if check.observed_at is not None:
+            subject = Subject(check.name, dependency=check.dependency, check=check.name)
+            yield subject, Reading(float(check.flapping_share is not None), 1)
+
+
 def _converging(rule: Rule, sources: Sources) -> Found:
     """For how long a live instance has lacked something published; 0 where none does."""
     for told in sources.convergence:
@@ -249,6 +257,7 @@ _READERS: Mapping[str, Callable[[Rule, Sources], Found]] = {
     Rule.Kind.BULKHEAD_FULL: _counter(lambda counts: counts.get("rejected_bulkhead")),
     Rule.Kind.RETRIES_EXHAUSTED: _counter(_exhausted),
     Rule.Kind.CHECK_DOWN: _checks,
+    Rule.Kind.CHECK_FLAPPING: _flapping,
     Rule.Kind.MEMORY_HIGH: _hosts("memory_host", "memory"),
     Rule.Kind.DISK_LOW: _hosts("disk_free"),
     Rule.Kind.CPU_HIGH: _hosts("cpu"),
