@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.unmeasured
 ROOT = Path(__file__).resolve().parent.parent
 
 # Lowest first. An app imports apps of lower layers only; apps of one layer do not see each other.

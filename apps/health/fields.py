@@ -80,8 +80,11 @@ def _field(label: str, option: Option) -> forms.Field:
         return StrictJSONField(widget=forms.TextInput, max_length=LONGEST_TEXT, **common)
     if option.bounds is not None:
         least, most = option.bounds
-        kind = forms.IntegerField if isinstance(option.default, int) else forms.FloatField
-        found: forms.Field = kind(min_value=least, max_value=most, **common)
+        found: forms.Field = (
+            forms.IntegerField(min_value=int(least), max_value=int(most), **common)
+            if isinstance(option.default, int)
+            else forms.FloatField(min_value=least, max_value=most, **common)
+        )
     else:
         found = forms.CharField(max_length=LONGEST_TEXT, **common)
     if option.default not in (None, ""):

@@ -15,6 +15,7 @@ from django.urls import reverse
 from apps.core.admin import GuardedModelAdmin
 from tests import make
 
+pytestmark = pytest.mark.unmeasured
 REGISTERED = sorted(admin.site._registry, key=lambda model: model._meta.label)
 APPEND_ONLY = ("/admin/audit/entry/", "/admin/publication/revision/")
 ASIDE = {"audit", "sessions"}

@@ -14,6 +14,7 @@ from apps.policies.models import CONFIGS, BreakerConfig
 from holdfast.spec import ACTIVE_PATTERNS, PATTERNS, Setting
 from tests import make
 
+pytestmark = pytest.mark.unmeasured
 SETTINGS = [row for pattern in CONFIGS for row in PATTERNS[pattern].settings.values()]
 NUMBERS = {"int", "seconds", "share", "number"}
 

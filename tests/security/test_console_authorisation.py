@@ -24,7 +24,7 @@ from tests.security.world import (
     populate,
 )
 
-pytestmark = [pytest.mark.django_db, pytest.mark.unmeasured]
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database, pytest.mark.unmeasured]
 # Who changes things of this kind; of every other, operators do.
 LEAST_ROLE = {
     "accounts.User": "superuser",
