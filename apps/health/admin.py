@@ -25,6 +25,7 @@ MARKS = {
 }
 SPANS = ((1, gettext_lazy("1 hour")), (6, gettext_lazy("6 hours")), (168, gettext_lazy("7 days")))
 SHOWN = 15  # results and changes of status on a check's page
+FIRST = ("environment", "name", "kind", "dependency", "address", "secret")  # fields of a form
 _EXAMPLES = ", ".join(filter(None, targets.EXAMPLES.values()))
 
 
@@ -95,13 +96,19 @@ class CheckForm(GuardedForm):
     )
     enabled = forms.BooleanField(label=gettext_lazy("It runs"), required=False, initial=True)
 
+    def add_settings(self, *kinds: str) -> None:
+        """Ask for the settings of these kinds, after the address."""
+        for kind in kinds:
+            self.fields |= fields.fields_of(kind, among_others=len(kinds) > 1)
+        self.order_fields([*FIRST, *(name for name in self.fields if "." in name)])
+
 
 class EditCheckForm(CheckForm):
     """Of a check, whose kind stays: `initial` says it."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.fields |= fields.fields_of(self.initial["kind"])
+        self.add_settings(self.initial["kind"])
 
 
 class NewCheckForm(CheckForm):
@@ -112,15 +119,13 @@ class NewCheckForm(CheckForm):
         help_text=gettext_lazy("Lower case, e.g. shop-db."),
     )
     kind = forms.ChoiceField(label=gettext_lazy("Kind"), choices=Check.Kind.choices)
-    field_order = ("environment", "name", "kind", "dependency", "address", "secret")
 
     class Media:
         js = (forms.Script("js/health/kinds.js", type="module"),)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        for kind in targets.OPTIONS:
-            self.fields |= fields.fields_of(kind, among_others=True)
+        self.add_settings(*targets.OPTIONS)
 
 
 class TestForm(GuardedForm):

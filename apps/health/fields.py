@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from apps.core.errors import DomainError
 from apps.core.forms import StrictJSONField, json_text
+from apps.health.models import Check
 from apps.health.targets import LONGEST_TEXT, OPTIONS, Option
 
 
@@ -60,7 +61,7 @@ def told_at_fields(kind: str) -> Iterator[None]:
 
 def _label(kind: str, name: str, *, among_others: bool) -> str:
     label = name.replace("_", " ")
-    return f"{kind}: {label}" if among_others else label.capitalize()
+    return f"{Check.Kind(kind).label}: {label}" if among_others else label.capitalize()
 
 
 def _field(label: str, option: Option) -> forms.Field:
