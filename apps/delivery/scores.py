@@ -55,7 +55,7 @@ Checks = dict[str, list[dict[str, Any]]]
 
 
 def scores_of(environment_id: int) -> Scores:
-    """Of everything in an environment; eight queries."""
+    """Of everything in an environment; nine queries."""
     waiting = {each.service: each.unresolved for each in depths(environment_id)}
     return scores(environment_id, waiting)
 

@@ -207,7 +207,7 @@ class TestManyViewers:
             await publish(here, "read-only")
             for socket in sockets:
                 await socket.frame_where(lambda frame: frame["revision"] == 1)
-            assert feed.computed == before + 1
+            assert feed.computed <= before + 2  # and not one for each
 
     async def test_a_slow_viewer_skips_to_the_newest(
         self, here: Environment, viewer: Client

@@ -160,4 +160,4 @@ class TestCost:
                 ),
             )
 
-        assert self.queries(service) == before == 9
+        assert self.queries(service) == before == 10

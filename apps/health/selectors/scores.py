@@ -6,7 +6,7 @@ are derived from the last `SECONDS` of traffic and from checks whenever they are
 Dead letters belong to a sibling of this app, which it cannot see. Whoever asks stands above both
 and hands the figure in, mostly one that it has read for itself anyway.
 
-One look costs six queries, whatever the size, but reads every window of `SECONDS`: a process that
+One look costs seven queries, whatever the size, but reads every window of `SECONDS`: a process that
 shows scores again and again, as the wall does, keeps one for ten seconds, in which no window ends.
 """
 
@@ -86,7 +86,7 @@ class Scores:
 
 
 def scores(environment_id: int, letters: Mapping[str, int]) -> Scores:
-    """Status and score of everything in an environment; six queries, whatever its size.
+    """Status and score of everything in an environment; seven queries, whatever its size.
 
     `letters` says how many dead letters wait for somebody, by service: `unresolved` of
     `deadletters.selectors.depths`.

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Exists, Min, OuterRef, Sum
+import msgspec
+from django.db.models import BigIntegerField, Exists, Min, OuterRef, Sum, TextField
+from django.db.models.functions import Cast
 from django.utils.dateparse import parse_datetime
 
 from apps.core import clock
@@ -16,6 +18,7 @@ from apps.fleet.models import Usage
 from apps.fleet.selectors import shown_since
 from apps.telemetry import rules
 from apps.telemetry.models import BreakerEvent, BreakerState, InstanceState, Total, Window
+from holdfast import histogram
 
 Name = tuple[str, str]  # slugs of service and dependency
 
@@ -254,12 +257,18 @@ def _counted(environment_id: int, seconds: int) -> tuple[dict[Name, rules.Counts
     windows = Window.objects.of_environment(environment_id).filter(
         span=Window.Span.SHORT, start__gte=start
     )
-    counted: dict[Name, rules.Counts] = defaultdict(rules.Counts)
-    rows = windows.values_list("service__slug", "dependency", "latency", *rules.COUNTERS)
-    for service, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
-        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
-        counted[service, dependency].add(counts)
-    return dict(counted), (now - start).total_seconds()
+    counted: dict[Name, rules.Counts] = {}
+    # PostgreSQL would add up to decimals, which take longer to read than to add.
+    sums = {f"sum_{name}": Cast(Sum(name), BigIntegerField()) for name in rules.COUNTERS}
+    summed = windows.values_list("service__slug", "dependency").order_by().annotate(**sums)
+    for service, dependency, *numbers in summed.iterator(chunk_size=2000):
+        counted[service, dependency] = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)))
+    # As text: Django's own decoder of JSON takes longer than all the rest.
+    latencies = windows.values_list("service__slug", "dependency", Cast("latency", TextField()))
+    for service, dependency, latency in latencies.iterator(chunk_size=5000):
+        if (service, dependency) in counted:
+            histogram.merge(counted[service, dependency].latency, msgspec.json.decode(latency))
+    return counted, (now - start).total_seconds()
 
 
 def _breakers(environment_id: int) -> dict[Name, list[dict[str, Any]]]:
