@@ -4,7 +4,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -24,9 +24,10 @@ def slow(url: str, seconds: float) -> Iterator[str]:
                     self.request.sendall(answer)
 
         def ask(self, server: socket.socket) -> None:
-            while asked := self.request.recv(65_536):
-                server.sendall(asked)
-            server.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # one of both has gone
+                while asked := self.request.recv(65_536):
+                    server.sendall(asked)
+                server.shutdown(socket.SHUT_WR)
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
