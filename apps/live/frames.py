@@ -170,8 +170,10 @@ class Feed:
         else:
             self._wake.set()
         if not self._tasks:
-            self._subscriptions = [bus.subscribe(topic, self._hear) for topic in TOPICS]
-            self._subscriptions.append(bus.subscribe("published", self._hear_of_flip))
+            self._subscriptions = [
+                *(bus.subscribe(topic, self._setting(self._wake)) for topic in TOPICS),
+                bus.subscribe("published", self._setting(self._flipped)),
+            ]
             self._tasks = [self._loop.create_task(each) for each in (self._run(), self._flips())]
 
     async def leave(self, viewer: Viewer) -> None:
@@ -186,13 +188,14 @@ class Feed:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _hear(self, news: dict[str, Any]) -> None:
-        if news.get("environment_id", self.environment_id) == self.environment_id:
-            self._loop.call_soon_threadsafe(self._wake.set)
+    def _setting(self, event: asyncio.Event) -> Callable[[dict[str, Any]], None]:
+        """What is told of news, and sets the event if they are of this environment or of all."""
 
-    def _hear_of_flip(self, news: dict[str, Any]) -> None:
-        if news.get("environment_id", self.environment_id) == self.environment_id:
-            self._loop.call_soon_threadsafe(self._flipped.set)
+        def hear(news: dict[str, Any]) -> None:
+            if news.get("environment_id", self.environment_id) == self.environment_id:
+                self._loop.call_soon_threadsafe(event.set)
+
+        return hear
 
     async def _run(self) -> None:
         while True:

@@ -142,7 +142,7 @@ class TestKilled:
         again(worker)
         again(beat)
 
-        eventually(lambda: still_engaged(cluster, "due-%") == 0, within=40, what="all are ended")
+        eventually(lambda: still_engaged(cluster, "due-%") == 0, within=20, what="all are ended")
         ended = [
             entry["object_label"]
             for entry in audited(cluster.webs[0], operator, "flag.ended", "due-")
