@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
@@ -32,6 +32,7 @@ from deploy.local_servers import PostgreSQL, Redis
 ENVIRONMENT = "bench"  # as in benchmarks.fleet, which needs Django
 VIEWERS = (1, 50, 200)
 PAINTS = 5
+ROUNDS = 5
 SECONDS = 15.0  # of each measurement of CPU
 BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu"]
 WATCH = """
@@ -185,22 +186,48 @@ def stamps_of(environment: dict[str, str]) -> dict[int, float]:
 
 
 def costs(server: psutil.Process, port: int, cookie: str) -> None:
-    """CPU of the web process for one frame, by number of viewers."""
-    used = cpu_of(server)
-    time.sleep(SECONDS)
-    idle = cpu_of(server) - used
+    """CPU of the web process for one frame, by number of viewers.
+
+    Frames are computed on threads, and serialised and sent by the event loop, the first thread.
+    """
+    idle = median_of(each_used(server) for _number in range(ROUNDS))
+    found: dict[int, list[tuple[float, float]]] = {number: [] for number in VIEWERS}
+    said: dict[int, str] = {}
+    for _number in range(ROUNDS):
+        for number in VIEWERS:
+            crowd = Lookers(port, cookie, number)
+            loop, threads = each_used(server)
+            told = crowd.end()
+            frames = told["frames"]
+            found[number].append(((loop - idle[0]) / frames, (threads - idle[1]) / frames))
+            said[number] = f"{told['bytes'] / frames / 1000:.1f} kB, {frames / SECONDS:.2f}/s"
     for number in VIEWERS:
-        crowd = Lookers(port, cookie, number)
-        used = cpu_of(server)
-        time.sleep(SECONDS)
-        used = cpu_of(server) - used - idle
-        told = crowd.end()
-        frames = told["frames"]
+        loop, threads = median_of(found[number])
         print(
-            f"{number:4} viewers: {1000 * used / frames:6.1f} ms of CPU for a frame, "
-            f"{told['bytes'] / frames / 1000:.1f} kB of it to each, {frames / SECONDS:.2f}/s",
+            f"{number:4} viewers: {1000 * threads:6.1f} ms of CPU to compute a frame "
+            f"({' '.join(f'{1000 * each[1]:.0f}' for each in found[number])}), "
+            f"{1000 * loop:6.1f} ms to serialise and send it; to each {said[number]}",
             flush=True,
         )
+
+
+def each_used(server: psutil.Process) -> tuple[float, float]:
+    """Seconds of CPU in the next `SECONDS`: of its event loop, and of all its other threads."""
+    before = loop_and_threads(server)
+    time.sleep(SECONDS)
+    loop, threads = loop_and_threads(server)
+    return loop - before[0], threads - before[1]
+
+
+def loop_and_threads(server: psutil.Process) -> tuple[float, float]:
+    loop = next(each for each in server.threads() if each.id == server.pid)
+    used = float(loop.user_time + loop.system_time)
+    return used, cpu_of(server) - used
+
+
+def median_of(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    first, second = zip(*pairs, strict=True)
+    return median(first), median(second)
 
 
 def measure(

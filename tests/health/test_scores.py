@@ -258,4 +258,4 @@ class TestEnvironment:
         with CaptureQueriesContext(connection) as asked:
             told(place)
 
-        assert len(asked) == 7
+        assert len(asked) == 6

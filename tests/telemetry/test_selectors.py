@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from apps.core import clock
 from apps.fleet.models import Service
 from apps.telemetry import selectors
-from apps.telemetry.selectors import Cell
 from apps.telemetry.selectors.convergence import convergence
+from apps.telemetry.selectors.recent import Cell, Recent, Requests
 from tests import make
 from tests.telemetry.arrivals import ingested
 
@@ -41,8 +41,23 @@ def calling(**calls: Any) -> dict[str, Any]:
     return make.report(dependencies={"payments-api": make.calls(**calls)})
 
 
+def recent(service: Service) -> Recent:
+    found = Recent(service.environment_id)
+    found.look()
+    return found
+
+
 def cell(service: Service) -> Cell:
-    return selectors.traffic(service.environment_id).cells[0]
+    found = recent(service)
+    [only] = found.cells()[service.slug]
+    found.time([(service.slug, only.dependency)], [])
+    return only
+
+
+def requests(service: Service) -> Requests | None:
+    found = recent(service)
+    found.time([], [service.slug])
+    return found.requests(service.slug)
 
 
 class TestCells:
@@ -116,7 +131,9 @@ class TestCells:
     def test_other_environments_stay_out(self, service: Service) -> None:
         ingested(service, calling())
 
-        assert selectors.traffic(make.environment().pk).cells == []
+        other = make.service()
+
+        assert recent(other).cells() == {other.slug: []}
 
 
 class TestRequests:
@@ -124,17 +141,17 @@ class TestRequests:
         own = {"count": 60, "4xx": 6, "5xx": 3, "latency": {"80": 60}}
         ingested(service, make.report(dependencies={}, requests=own))
 
-        found = selectors.traffic(service.environment_id).requests[0]
+        found = requests(service)
 
-        assert (found.service, found.count, found.per_second) == ("checkout", 60, 1.0)
-        assert (found.client_errors, found.server_errors) == (6, 3)
+        assert found is not None
+        assert found.per_second == 1.0
         assert found.error_rate == pytest.approx(0.05)
         assert found.p95 == pytest.approx(0.115, rel=0.05)
 
     def test_calls_of_dependencies_are_not_own_traffic(self, service: Service) -> None:
         ingested(service, calling())
 
-        assert selectors.traffic(service.environment_id).requests == []
+        assert requests(service) is None
 
 
 class TestCost:
@@ -142,7 +159,8 @@ class TestCost:
 
     def queries(self, service: Service) -> int:
         with CaptureQueriesContext(connection) as captured:
-            selectors.traffic(service.environment_id)
+            selectors.counted(service.environment_id, seconds=60)
+            selectors.breaker_states(service.environment_id)
             convergence(service.environment_id)
             selectors.instances_of(service.environment_id)
         return len(captured)
@@ -160,4 +178,4 @@ class TestCost:
                 ),
             )
 
-        assert self.queries(service) == before == 10
+        assert self.queries(service) == before == 8

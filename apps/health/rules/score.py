@@ -6,6 +6,7 @@ wrong and 0 when all is; one taken of too little is left out, and shows as cover
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from holdfast import histogram
 
@@ -104,11 +105,15 @@ def part(good: float, samples: int, *, least: int = LEAST_SAMPLES) -> float | No
 
 def apdex(latency: Mapping[str, int], target: float) -> float:
     """How many durations were within the target, and half of those within `TOLERATED` times it."""
-    good = 0.0
-    for index, count in latency.items():
-        seconds = histogram.middle(int(index))
-        good += count * (1 if seconds <= target else 0.5 if seconds <= TOLERATED * target else 0)
-    return good
+    good = _good(target)
+    return sum(count * good[int(index)] for index, count in latency.items())
+
+
+@lru_cache(maxsize=1024)
+def _good(target: float) -> list[float]:
+    """How good a duration of each bucket is."""
+    middles = map(histogram.middle, range(histogram.SIZE))
+    return [1.0 if at <= target else 0.5 if at <= TOLERATED * target else 0.0 for at in middles]
 
 
 def of_breakers(states: Mapping[str, int]) -> float | None:

@@ -6,7 +6,7 @@ are derived from the last `SECONDS` of traffic and from checks whenever they are
 Dead letters belong to a sibling of this app, which it cannot see. Whoever asks stands above both
 and hands the figure in, mostly one that it has read for itself anyway.
 
-One look costs seven queries, whatever the size, but reads every window of `SECONDS`: a process that
+One look costs six queries, whatever the size, but reads every window of `SECONDS`: a process that
 shows scores again and again, as the wall does, keeps one for ten seconds, in which no window ends.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.fleet.models import Dependency, Service
+from apps.fleet.models import Dependency, Service, Usage
 from apps.health.rules import score as rules
 from apps.health.selectors import CheckState, states
 from apps.health.wording import lost_to
@@ -28,6 +28,7 @@ from apps.telemetry.rules import Counts
 from holdfast import histogram
 
 SECONDS = 300  # of traffic that scores are made of
+NOTHING = Counts()
 
 
 @dataclass(frozen=True)
@@ -86,22 +87,26 @@ class Scores:
 
 
 def scores(environment_id: int, letters: Mapping[str, int]) -> Scores:
-    """Status and score of everything in an environment; seven queries, whatever its size.
+    """Status and score of everything in an environment; six queries, whatever its size.
 
     `letters` says how many dead letters wait for somebody, by service: `unresolved` of
     `deadletters.selectors.depths`.
     """
-    traffic = telemetry.traffic(environment_id, seconds=SECONDS)
+    counted = telemetry.counted(environment_id, seconds=SECONDS)
+    breakers = telemetry.breaker_states(environment_id)
     known = _dependencies(environment_id)
-    own = {each.service: each for each in traffic.requests}
-    cells: dict[str, list[telemetry.Cell]] = defaultdict(list)
-    for cell in traffic.cells:
-        cells[cell.service].append(cell)
-        known.setdefault(cell.dependency, _Dependency(cell.dependency)).add(cell)
+    cells: dict[str, list[_Cell]] = defaultdict(list)
+    for service, slug in sorted({*_used(environment_id), *counted, *breakers}):
+        if not slug:
+            continue  # the service's own requests
+        of = known.setdefault(slug, _Dependency(slug))
+        cell = _Cell(of, counted.get((service, slug), NOTHING), breakers.get((service, slug), {}))
+        of.add(cell)
+        cells[service].append(cell)
     slugs = Service.objects.filter(environment=environment_id).values_list("slug", flat=True)
     services = [
-        _service(slug, own.get(slug), cells[slug], known, letters.get(slug, 0))
-        for slug in sorted({*slugs, *cells, *own})
+        _service(slug, counted.get((slug, "")), cells[slug], letters.get(slug, 0))
+        for slug in sorted(slugs)
     ]
     dependencies = [known[slug].health for slug in sorted(known)]
     return Scores(_environment(services, dependencies), services, dependencies)
@@ -119,9 +124,9 @@ class _Dependency:
     counts: Counts = field(default_factory=Counts)
     breakers: Counter[str] = field(default_factory=Counter)
 
-    def add(self, cell: telemetry.Cell) -> None:
+    def add(self, cell: "_Cell") -> None:
         self.counts.add(cell.counts)
-        self.breakers.update(cell.states)
+        self.breakers.update(cell.breakers)
 
     @cached_property
     def fresh(self) -> list[CheckState]:
@@ -142,6 +147,20 @@ class _Dependency:
             critical=self.critical,
             checked_at=max((c.observed_at for c in self.checks if c.observed_at), default=None),
         )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """How one service's calls of a dependency go."""
+
+    of: _Dependency
+    counts: Counts
+    breakers: Mapping[str, int]  # how many live instances are in each state
+
+
+def _used(environment_id: int) -> Iterable[telemetry.Name]:
+    used = Usage.objects.filter(service__environment_id=environment_id)
+    return used.values_list("service__slug", "dependency__slug")
 
 
 def _dependencies(environment_id: int) -> dict[str, _Dependency]:
@@ -191,22 +210,16 @@ def _refused(counts: Counts) -> int:
 
 
 # -- services and environments --------------------------------------------------------------------
-def _service(
-    slug: str,
-    own: telemetry.Requests | None,
-    cells: Iterable[telemetry.Cell],
-    known: Mapping[str, _Dependency],
-    letters: int,
-) -> Health:
+def _service(slug: str, own: Counts | None, cells: Iterable[_Cell], letters: int) -> Health:
     """A service: its own requests, its calls of each dependency, its dead letters."""
     counts, terms, caps = Counts(), list(_own_terms(own)), []
     statuses = [_own_status(own)]
     for cell in cells:
-        of = known[cell.dependency]
-        status = _status(of, cell.counts, cell.states)
+        of = cell.of
+        status = _status(of, cell.counts, cell.breakers)
         statuses.append(status if of.critical else rules.at_most_degraded(status))
         caps += _caps(of.slug, status) if of.critical else []
-        terms += _terms(of, cell.counts, cell.states)
+        terms += _terms(of, cell.counts, cell.breakers)
         counts.add(cell.counts)
     if terms or letters:
         share, weight = rules.of_letters(letters), rules.WEIGHTS[rules.DEAD_LETTERS]
@@ -215,22 +228,29 @@ def _service(
     return Health(**_figures(slug, rules.worst(statuses), found, counts))
 
 
-def _own_terms(own: telemetry.Requests | None) -> Iterator[rules.Term]:
+def _own_terms(own: Counts | None) -> Iterator[rules.Term]:
     """Of the requests it answers; not every service answers any."""
     if own is None:
         return
-    share = rules.part(own.count - own.server_errors, own.count)
-    yield rules.Term(rules.AVAILABILITY, "", share, own.count, rules.WEIGHTS[rules.AVAILABILITY])
+    requests = own.get("calls")
+    yield rules.Term(
+        rules.AVAILABILITY, "", _answered(own), requests, rules.WEIGHTS[rules.AVAILABILITY]
+    )
     timed = histogram.total(own.latency)
     share = rules.part(rules.apdex(own.latency, _Dependency.target), timed)
     yield rules.Term(rules.LATENCY, "", share, timed, rules.WEIGHTS[rules.LATENCY])
 
 
-def _own_status(own: telemetry.Requests | None) -> str:
+def _own_status(own: Counts | None) -> str:
     if own is None:
         return rules.UNKNOWN
-    share = rules.part(own.count - own.server_errors, own.count)
-    return rules.of_successes(share, settings.HEALTH_ALERT_THRESHOLD)
+    return rules.of_successes(_answered(own), settings.HEALTH_ALERT_THRESHOLD)
+
+
+def _answered(own: Counts) -> float | None:
+    """Share of the requests that were no error of the service."""
+    requests = own.get("calls")
+    return rules.part(requests - own.get("server_errors"), requests)
 
 
 def _environment(services: list[Health], dependencies: list[Health]) -> Health:

@@ -1,7 +1,7 @@
 """What an environment looks like from its instances' reports; few queries, whatever its size."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,58 +9,16 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from django.db.models import BigIntegerField, Exists, Min, OuterRef, Sum, TextField
+from django.db.models import Exists, Min, OuterRef, Sum, TextField
 from django.db.models.functions import Cast
-from django.utils.dateparse import parse_datetime
 
 from apps.core import clock
-from apps.fleet.models import Usage
 from apps.fleet.selectors import shown_since
 from apps.telemetry import rules
 from apps.telemetry.models import BreakerEvent, BreakerState, InstanceState, Total, Window
-from holdfast import histogram
+from apps.telemetry.selectors.columns import LATENCY, Gathered, merged, sums
 
 Name = tuple[str, str]  # slugs of service and dependency
-
-
-@dataclass(frozen=True)
-class Cell:
-    """How one service's calls of one dependency go, all its live instances together."""
-
-    service: str
-    dependency: str
-    state: str  # the worst: open, then half_open, then closed
-    states: dict[str, int]  # how many live instances are in each
-    since: datetime | None  # when the first of the instances in the worst state got there
-    override: str | None  # mode that instances say is in force
-    calls: int
-    calls_per_second: float
-    samples: int  # calls the error rate was taken of
-    error_rate: float | None  # None: too few samples to say
-    p95: float | None  # seconds; None: too few samples
-    counts: rules.Counts  # everything counted, rejections and retries included
-
-
-@dataclass(frozen=True)
-class Requests:
-    """A service's own traffic, as its middlewares counted it."""
-
-    service: str
-    count: int
-    per_second: float
-    client_errors: int  # 4xx
-    server_errors: int  # 5xx
-    error_rate: float | None  # share of 5xx; None: too few requests
-    p95: float | None
-    latency: dict[str, int]  # the histogram it was taken of
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What an environment's services called, and what they were asked, over the same seconds."""
-
-    cells: list[Cell]
-    requests: list[Requests]
 
 
 @dataclass(frozen=True)
@@ -136,22 +94,24 @@ _STATUS = (  # what an InstanceStatus holds, in its order
 )
 
 
-def traffic(environment_id: int, *, seconds: int = 60) -> Traffic:
-    """Calls and own requests over the last `seconds` (10 to 7,200), in whole windows of 10 s.
-
-    A cell for every service and dependency that calls, is declared, or has a breaker; requests of
-    the services that report any. Both sorted by name. The windows are read once.
-    """
-    counted, elapsed = _counted(environment_id, seconds)
-    return Traffic(_cells(environment_id, counted, elapsed), _own_requests(counted, elapsed))
-
-
 def counted(environment_id: int, *, seconds: int) -> dict[Name, rules.Counts]:
     """Everything counted over the last `seconds` (10 to 7,200), in whole windows of 10 s.
 
-    By slugs of service and dependency; the dependency of a service's own requests is "".
+    By slugs of service and dependency; the dependency of a service's own requests is "". One query.
     """
-    return _counted(environment_id, seconds)[0]
+    start = rules.floor(clock.now() - timedelta(seconds=seconds), Window.Span.SHORT)
+    windows = Window.objects.of_environment(environment_id).filter(
+        span=Window.Span.SHORT, start__gte=start
+    )
+    rows = windows.values_list("service__slug", "dependency").order_by()
+    gathered: Any = rows.annotate(latencies=Gathered("latency"), **sums(rules.COUNTERS))
+    return {
+        (service, dependency): rules.Counts(
+            {name: number for name, number in zip(rules.COUNTERS, numbers, strict=True) if number},
+            merged(latencies),
+        )
+        for service, dependency, latencies, *numbers in gathered.iterator(chunk_size=2000)
+    }
 
 
 def opened(environment_id: int, *, seconds: int) -> dict[Name, int]:
@@ -164,26 +124,6 @@ def opened(environment_id: int, *, seconds: int) -> dict[Name, int]:
     for service, dependency, instance_id in rows:
         found[service, dependency].add(instance_id)
     return {name: len(instances) for name, instances in found.items()}
-
-
-def _cells(environment_id: int, counted: dict[Name, rules.Counts], elapsed: float) -> list[Cell]:
-    breakers = _breakers(environment_id)
-    used = Usage.objects.filter(service__environment_id=environment_id)
-    names = set(used.values_list("service__slug", "dependency__slug"))
-    names |= {name for name in counted if name[1]} | breakers.keys()
-    nothing = rules.Counts()
-    return [
-        _cell(name, breakers.get(name, []), counted.get(name, nothing), elapsed)
-        for name in sorted(names)
-    ]
-
-
-def _own_requests(counted: dict[Name, rules.Counts], elapsed: float) -> list[Requests]:
-    return [
-        _requests(service, counts, elapsed)
-        for (service, dependency), counts in sorted(counted.items(), key=lambda item: item[0])
-        if not dependency
-    ]
 
 
 def windows(
@@ -231,93 +171,25 @@ def totals(environment_id: int) -> dict[Name, rules.Counts]:
         dependency=OuterRef("dependency"),
         through__gt=OuterRef("start"),
     )
-    columns = ("service__slug", "dependency", "latency", *rules.COUNTERS)
+    columns = ("service__slug", "dependency", LATENCY, *rules.COUNTERS)
     rows = folded.values_list(*columns).union(
         windows.filter(~Exists(inside)).values_list(*columns), all=True
     )
     counted: dict[Name, rules.Counts] = defaultdict(rules.Counts)
     for service, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
-        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), latency)
+        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), merged(latency))
         counted[service, dependency].add(counts)
     return dict(counted)
 
 
 def breaker_states(environment_id: int) -> dict[Name, dict[str, int]]:
-    """How many live instances have their breaker in which state, by name."""
-    return {
-        name: dict(Counter(breaker["state"] for breaker in breakers))
-        for name, breakers in _breakers(environment_id).items()
-    }
-
-
-def _counted(environment_id: int, seconds: int) -> tuple[dict[Name, rules.Counts], float]:
-    """Counts of the last `seconds` by name, and how many seconds they cover."""
-    now = clock.now()
-    start = rules.floor(now - timedelta(seconds=seconds), Window.Span.SHORT)
-    windows = Window.objects.of_environment(environment_id).filter(
-        span=Window.Span.SHORT, start__gte=start
-    )
-    counted: dict[Name, rules.Counts] = {}
-    # PostgreSQL would add up to decimals, which take longer to read than to add.
-    sums = {f"sum_{name}": Cast(Sum(name), BigIntegerField()) for name in rules.COUNTERS}
-    summed = windows.values_list("service__slug", "dependency").order_by().annotate(**sums)
-    for service, dependency, *numbers in summed.iterator(chunk_size=2000):
-        counted[service, dependency] = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)))
-    # As text: Django's own decoder of JSON takes longer than all the rest.
-    latencies = windows.values_list("service__slug", "dependency", Cast("latency", TextField()))
-    for service, dependency, latency in latencies.iterator(chunk_size=5000):
-        if (service, dependency) in counted:
-            histogram.merge(counted[service, dependency].latency, msgspec.json.decode(latency))
-    return counted, (now - start).total_seconds()
-
-
-def _breakers(environment_id: int) -> dict[Name, list[dict[str, Any]]]:
-    """What each live instance says of its breakers, by name."""
+    """How many live instances have their breaker in which state, by name. One query."""
     said = InstanceState.objects.of_environment(environment_id).filter(
         instance__silent_at__gte=clock.now(), instance__stopping=False
     )
-    found: dict[Name, list[dict[str, Any]]] = defaultdict(list)
-    for service, breakers in said.values_list("instance__service__slug", "breakers"):
-        for dependency, breaker in breakers.items():
-            found[service, dependency].append(breaker)
-    return found
-
-
-def _cell(name: Name, breakers: list[dict[str, Any]], counts: rules.Counts, elapsed: float) -> Cell:
-    states: dict[str, int] = defaultdict(int)
-    for breaker in breakers:
-        states[breaker["state"]] += 1
-    worst = rules.worst(states)
-    since = [
-        breaker["since"] for breaker in breakers if breaker["state"] == worst and breaker["since"]
-    ]
-    overrides = sorted(filter(None, (breaker["override"] for breaker in breakers)))
-    return Cell(
-        service=name[0],
-        dependency=name[1],
-        state=worst,
-        states=dict(states),
-        since=parse_datetime(min(since)) if since else None,
-        override=overrides[0] if overrides else None,
-        calls=counts.get("calls"),
-        calls_per_second=counts.get("calls") / elapsed,
-        samples=counts.judged,
-        error_rate=counts.error_rate(),
-        p95=counts.quantile(0.95),
-        counts=counts,
-    )
-
-
-def _requests(service: str, counts: rules.Counts, elapsed: float) -> Requests:
-    count = counts.get("calls")
-    is_enough = count >= rules.LEAST_SAMPLES
-    return Requests(
-        service=service,
-        count=count,
-        per_second=count / elapsed,
-        client_errors=counts.get("client_errors"),
-        server_errors=counts.get("server_errors"),
-        error_rate=counts.get("server_errors") / count if is_enough else None,
-        p95=counts.quantile(0.95),
-        latency=counts.latency,
-    )
+    found: dict[Name, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    rows = said.values_list("instance__service__slug", Cast("breakers", TextField()))
+    for service, breakers in rows.iterator(chunk_size=2000):
+        for dependency, breaker in msgspec.json.decode(breakers).items():
+            found[service, dependency][breaker["state"]] += 1
+    return dict(found)

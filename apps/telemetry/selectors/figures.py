@@ -1,18 +1,16 @@
 """Figures of the last minute, for who looks again every second."""
 
 import time
-from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-import msgspec
-from django.db.models import BigIntegerField, Q, Sum, TextField
-from django.db.models.functions import Cast
+from django.db.models import Q
 
 from apps.core import clock
 from apps.telemetry import rules
 from apps.telemetry.models import Window
+from apps.telemetry.selectors.columns import Gathered, merged, sums
 from holdfast import histogram
 
 SECONDS = 60  # that figures are of, in whole windows of 10 s
@@ -96,9 +94,7 @@ class Figures:
 
     def _added_up(self, start: datetime, end: datetime | None) -> dict[Key, Sums]:
         rows = self._windows(start, end).values_list("service_id", "dependency").order_by()
-        # PostgreSQL would add up to decimals, which take longer to read than to add.
-        sums = {f"sum_{name}": Cast(Sum(name), BigIntegerField()) for name in SUMMED}
-        summed = rows.annotate(**sums)
+        summed = rows.annotate(**sums(SUMMED))
         return {(row[0], row[1]): Sums._make(row[2:]) for row in summed.iterator(chunk_size=5000)}
 
     def _latencies(self, keys: Collection[Key], start: datetime) -> dict[Key, dict[str, int]]:
@@ -106,18 +102,14 @@ class Figures:
             service_id__in={service for service, _dependency in keys},
             dependency__in={dependency for _service, dependency in keys},
         )
-        found: dict[Key, dict[str, int]] = defaultdict(dict)
-        # As text: Django's own decoder of JSON takes longer than all the rest.
-        columns = rows.values_list("service_id", "dependency", Cast("latency", TextField()))
-        for service, dependency, latency in columns.iterator(chunk_size=5000):
-            if (service, dependency) in keys:
-                histogram.merge(found[service, dependency], msgspec.json.decode(latency))
-        return found
+        gathered = rows.values_list("service_id", "dependency").order_by()
+        found = gathered.annotate(latencies=Gathered("latency")).iterator(chunk_size=2000)
+        return {(row[0], row[1]): merged(row[2]) for row in found if (row[0], row[1]) in keys}
 
 
 def _together(older: Mapping[Key, Sums], newer: Mapping[Key, Sums]) -> dict[Key, Sums]:
     found = dict(older)
-    for key, sums in newer.items():
+    for key, new in newer.items():
         known = older.get(key)
-        found[key] = sums if known is None else Sums._make(map(int.__add__, known, sums))
+        found[key] = new if known is None else Sums._make(map(int.__add__, known, new))
     return found

@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from apps.core import clock
 from apps.telemetry import rules
 from apps.telemetry.models import Sum, Window
+from apps.telemetry.selectors.columns import LATENCY, merged
 from apps.telemetry.services import KEPT
 from holdfast import histogram
 
@@ -140,6 +141,6 @@ def _rows(of: Cell | Many, span: int, since: datetime, end: datetime) -> Iterato
         rows = rows.filter(start__in=[since + number * length for number in range(count)])
     else:
         rows = rows.filter(start__gte=since, start__lt=end)
-    columns = ("start", "latency", *rules.COUNTERS)
+    columns = ("start", LATENCY, *rules.COUNTERS)
     for start, latency, *numbers in rows.values_list(*columns).iterator(chunk_size=2000):
-        yield start, latency, numbers
+        yield start, merged(latency), numbers
