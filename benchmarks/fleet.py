@@ -30,6 +30,7 @@ from apps.telemetry.models import InstanceState, Window  # noqa: E402
 
 ENVIRONMENT = "bench"
 INSTANCES = 2  # of a service
+FOLDED_SECONDS = 60  # until windows are in the totals
 TURNS = 10  # a service reports once in so many seconds
 SECONDS = 120  # of the past
 TROUBLED = 50  # one of so many services has an open breaker and a dependency that fails
@@ -141,10 +142,13 @@ def instance_of(service: Service, number: int, now: datetime) -> Instance:
 
 
 def live(fleet: Fleet, over: threading.Event) -> None:
+    """Once a second; the totals are kept up as by the task that does it."""
     turn = 0
     while not over.wait(1.0):
         fleet.report(turn % TURNS, 2 + turn // TURNS)
         turn += 1
+        if turn % FOLDED_SECONDS == 0:
+            services.fold_totals()
 
 
 if __name__ == "__main__":

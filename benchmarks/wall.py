@@ -10,12 +10,13 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
@@ -26,7 +27,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from benchmarks.flip import STAMPS, Api, delays_of, quantile
 from benchmarks.ingest import ROOT, manage, serving
-from benchmarks.streams import cpu_of, process_on
+from benchmarks.streams import process_on
 from deploy.local_servers import PostgreSQL, Redis
 
 ENVIRONMENT = "bench"  # as in benchmarks.fleet, which needs Django
@@ -185,49 +186,55 @@ def stamps_of(environment: dict[str, str]) -> dict[int, float]:
     return {int(number): at for number, at in json.loads(found).items()}
 
 
-def costs(server: psutil.Process, port: int, cookie: str) -> None:
+def costs(server: psutil.Process, port: int, tokens: dict[str, str], cookie: str) -> None:
     """CPU of the web process for one frame, by number of viewers.
 
-    Frames are computed on threads, and serialised and sent by the event loop, the first thread.
+    What its threads used to compute frames, by its own metrics; and what its event loop used to
+    serialise and to send them, less what that uses without viewers.
     """
-    idle = median_of(each_used(server) for _number in range(ROUNDS))
-    found: dict[int, list[tuple[float, float]]] = {number: [] for number in VIEWERS}
-    said: dict[int, str] = {}
+    idle = loop_of(server)
+    time.sleep(SECONDS)
+    idle = loop_of(server) - idle
+    computed: dict[int, list[float]] = {number: [] for number in VIEWERS}
+    sent: dict[int, list[float]] = {number: [] for number in VIEWERS}
     for _number in range(ROUNDS):
         for number in VIEWERS:
+            frames, threads = frames_of(port, tokens["metrics"])
             crowd = Lookers(port, cookie, number)
-            loop, threads = each_used(server)
+            loop = loop_of(server)
+            time.sleep(SECONDS)
+            loop = loop_of(server) - loop
             told = crowd.end()
-            frames = told["frames"]
-            found[number].append(((loop - idle[0]) / frames, (threads - idle[1]) / frames))
-            said[number] = f"{told['bytes'] / frames / 1000:.1f} kB, {frames / SECONDS:.2f}/s"
+            all_frames, all_threads = frames_of(port, tokens["metrics"])
+            computed[number].append((all_threads - threads) / (all_frames - frames))
+            sent[number].append((loop - idle) / told["frames"])
     for number in VIEWERS:
-        loop, threads = median_of(found[number])
+        rounds = " ".join(f"{1000 * each:.0f}" for each in computed[number])
         print(
-            f"{number:4} viewers: {1000 * threads:6.1f} ms of CPU to compute a frame "
-            f"({' '.join(f'{1000 * each[1]:.0f}' for each in found[number])}), "
-            f"{1000 * loop:6.1f} ms to serialise and send it; to each {said[number]}",
+            f"{number:4} viewers: {1000 * median(computed[number]):6.1f} ms of CPU to compute a "
+            f"frame ({rounds}), {1000 * median(sent[number]):6.1f} ms to serialise and send it",
             flush=True,
         )
+    print(f"{told['bytes'] / told['frames'] / 1000:.1f} kB of a frame to each", flush=True)
 
 
-def each_used(server: psutil.Process) -> tuple[float, float]:
-    """Seconds of CPU in the next `SECONDS`: of its event loop, and of all its other threads."""
-    before = loop_and_threads(server)
-    time.sleep(SECONDS)
-    loop, threads = loop_and_threads(server)
-    return loop - before[0], threads - before[1]
+def loop_of(server: psutil.Process) -> float:
+    """Seconds of CPU that its first thread has used."""
+    threads = {each.id: each.user_time + each.system_time for each in server.threads()}
+    return float(threads[server.pid])
 
 
-def loop_and_threads(server: psutil.Process) -> tuple[float, float]:
-    loop = next(each for each in server.threads() if each.id == server.pid)
-    used = float(loop.user_time + loop.system_time)
-    return used, cpu_of(server) - used
-
-
-def median_of(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    first, second = zip(*pairs, strict=True)
-    return median(first), median(second)
+def frames_of(port: int, token: str) -> tuple[float, float]:
+    """How many frames it has computed, and the seconds of CPU they took."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    told = httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60).text
+    number, took = (
+        re.search(rf"^web_wall_frame_cpu_seconds_{name}{{.*}} (.*)$", told, re.MULTILINE)
+        for name in ("count", "sum")
+    )
+    assert number is not None
+    assert took is not None
+    return float(number[1]), float(took[1])
 
 
 def measure(
@@ -237,6 +244,7 @@ def measure(
     made = ("createtoken", "--environment", ENVIRONMENT)
     tokens = {
         "kiosk": manage(environment, *made, "--scope", "wall:read"),
+        "metrics": manage(environment, *made, "--scope", "metrics:read"),
         "operator": manage(environment, *made, "--scope", "flags:write", "--scope", "config:read"),
     }
     with fleet(environment, services, dependencies), serving(environment) as port:
@@ -244,7 +252,7 @@ def measure(
         first_paints(browser, port, cookie)
         viewers = max(VIEWERS)
         flips(environment, browser, port, tokens, cookie, viewers=viewers, times=times)
-        costs(process_on(port), port, cookie)
+        costs(process_on(port), port, tokens, cookie)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from django.db import DatabaseError, InterfaceError, connection
+from prometheus_client import Gauge, Summary
 
 from apps.accounts.services import remember_uses
 from apps.core import bus, clock
@@ -44,6 +45,8 @@ WHOLE = 0  # the base of a frame that builds on none; sequences begin with 1
 PATIENCE_SECONDS = 2.0  # with a database that hangs, before the last frame is repeated
 TOPICS = ("published", "telemetry", "fleet", "tokens", "epoch", "deadletters", "health", "alerts")
 
+_viewers = Gauge("web_wall_viewers", "Viewers of the wall that this process serves.")
+_cost = Summary("web_wall_frame_cpu_seconds", "CPU of computing a frame, once for all viewers.")
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="holdfast.wall")
 _thread_of_flips = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast.wall.flips")
 
@@ -165,6 +168,7 @@ class Feed:
     def join(self, viewer: Viewer) -> None:
         """Send the newest frame to `viewer` now, and every later one."""
         self._viewers.add(viewer)
+        _viewers.inc()
         if self._newest is not None and self._newest.age < INTERVAL_SECONDS:
             viewer.offer(self._newest)
         else:
@@ -178,7 +182,8 @@ class Feed:
 
     async def leave(self, viewer: Viewer) -> None:
         """Stop sending to `viewer`; the last one out switches the light off."""
-        self._viewers.discard(viewer)
+        self._viewers.remove(viewer)
+        _viewers.dec()
         if self._viewers or not self._tasks:
             return
         tasks, self._tasks = self._tasks, []
@@ -257,7 +262,10 @@ class Feed:
 
 def look(watch: Watch, grants: Iterable[Grant]) -> Round:
     """Read the database once for all viewers. Never raises: without a frame the wall freezes."""
-    return _read(watch.environment_id, lambda: _round(watch, grants)) or UNREADABLE
+    began = time.thread_time()
+    found = _read(watch.environment_id, lambda: _round(watch, grants)) or UNREADABLE
+    _cost.observe(time.thread_time() - began)
+    return found
 
 
 def look_at_flip(environment_id: int) -> dict[str, Any] | None:

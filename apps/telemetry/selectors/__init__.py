@@ -2,14 +2,14 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from django.db.models import Exists, Min, OuterRef, Sum, TextField
+from django.db.models import Exists, Min, OuterRef, QuerySet, Sum, TextField
 from django.db.models.functions import Cast
 
 from apps.core import clock
@@ -103,15 +103,23 @@ def counted(environment_id: int, *, seconds: int) -> dict[Name, rules.Counts]:
     windows = Window.objects.of_environment(environment_id).filter(
         span=Window.Span.SHORT, start__gte=start
     )
-    rows = windows.values_list("service__slug", "dependency").order_by()
-    gathered: Any = rows.annotate(latencies=Gathered("latency"), **sums(rules.COUNTERS))
     return {
-        (service, dependency): rules.Counts(
-            {name: number for name, number in zip(rules.COUNTERS, numbers, strict=True) if number},
-            merged(latencies),
-        )
-        for service, dependency, latencies, *numbers in gathered.iterator(chunk_size=2000)
+        (service, dependency): counts for service, dependency, counts in _counts(_gathered(windows))
     }
+
+
+def _gathered(windows: QuerySet[Window]) -> QuerySet[Any]:
+    """A row for each service and dependency: slugs, histograms, sums of the counters."""
+    rows: QuerySet[Any] = windows.values_list("service__slug", "dependency").order_by()
+    gathered: QuerySet[Any] = rows.annotate(latencies=Gathered("latency"), **sums(rules.COUNTERS))
+    return gathered
+
+
+def _counts(rows: QuerySet[Any]) -> Iterator[tuple[str, str, rules.Counts]]:
+    for service, dependency, latencies, *numbers in rows.iterator(chunk_size=2000):
+        counted = zip(rules.COUNTERS, numbers, strict=True)
+        numbers_of = {name: number for name, number in counted if number}
+        yield service, dependency, rules.Counts(numbers_of, merged(latencies))
 
 
 def opened(environment_id: int, *, seconds: int) -> dict[Name, int]:
@@ -171,15 +179,17 @@ def totals(environment_id: int) -> dict[Name, rules.Counts]:
         dependency=OuterRef("dependency"),
         through__gt=OuterRef("start"),
     )
-    columns = ("service__slug", "dependency", LATENCY, *rules.COUNTERS)
-    rows = folded.values_list(*columns).union(
-        windows.filter(~Exists(inside)).values_list(*columns), all=True
+    name = ("service__slug", "dependency")
+    rows = folded.values_list(*name, LATENCY, *rules.COUNTERS).union(
+        _gathered(windows.filter(~Exists(inside))), all=True
     )
-    counted: dict[Name, rules.Counts] = defaultdict(rules.Counts)
-    for service, dependency, latency, *numbers in rows.iterator(chunk_size=2000):
-        counts = rules.Counts(dict(zip(rules.COUNTERS, numbers, strict=True)), merged(latency))
-        counted[service, dependency].add(counts)
-    return dict(counted)
+    found: dict[Name, rules.Counts] = {}
+    for service, dependency, counts in _counts(rows):
+        if (service, dependency) in found:
+            found[service, dependency].add(counts)
+        else:
+            found[service, dependency] = counts
+    return found
 
 
 def breaker_states(environment_id: int) -> dict[Name, dict[str, int]]:
