@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 GRID_SECONDS = 5
 LOOK_SECONDS = 0.5
 TOPICS = ("telemetry", "health", "deadletters", "published")  # news that are worth a look
-CALM = timedelta(seconds=0.5)  # between two evaluations of one environment
+CALM = timedelta(seconds=0.5)  # between the beginnings of two evaluations of one environment
+REST = 1  # times as long as one took until the next one is begun
 
 
 class Watch:
@@ -31,7 +32,7 @@ class Watch:
         self.loop: Loop | None = None  # that runs it, if one does
         self._holder = uuid.uuid4()
         self._wanted: dict[int, datetime] = {}
-        self._begun: dict[int, datetime] = {}
+        self._rests_until: dict[int, datetime] = {}
         self._point: datetime | None = None  # of the grid
         self._lock = threading.Lock()
         self._listens = False
@@ -78,7 +79,7 @@ class Watch:
             return [
                 (environment_id, since)
                 for environment_id, since in sorted(self._wanted.items())
-                if environment_id not in self._begun or now - self._begun[environment_id] >= CALM
+                if now >= self._rests_until.get(environment_id, now)
             ]
 
     def _evaluate(self, environment_id: int, since: datetime) -> None:
@@ -89,7 +90,8 @@ class Watch:
         with self._lock:
             if is_done and self._wanted.get(environment_id) == since:
                 del self._wanted[environment_id]
-            self._begun[environment_id] = began
+            ended = clock.now()
+            self._rests_until[environment_id] = max(began + CALM, ended + REST * (ended - began))
 
 
 current = Watch()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from holdfast import histogram
 
@@ -43,8 +44,7 @@ KINDS: Mapping[str, Kind] = {
 OF_CALLS = frozenset(name for name, kind in KINDS.items() if kind.of_calls)
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What was measured of one subject; `value` None: too little to say.
 
     With `latency`, a sparse histogram, the comparison counts the calls within the threshold,

@@ -19,6 +19,7 @@ from apps.telemetry.selectors import InstanceStatus, Name
 from apps.telemetry.selectors.convergence import Convergence, convergence
 from holdfast import histogram
 
+NOTHING = Counts()
 LOOK_BACK = 10  # seconds in which a breaker that opened and closed again is still seen
 
 
@@ -42,12 +43,30 @@ class Sources:
     def __init__(self, environment_id: int) -> None:
         self.environment_id = environment_id
         self._counted: dict[int, dict[Name, Counts]] = {}
+        self._calls: dict[int, list[tuple[Name, Counts]]] = {}
+        self._subjects: dict[Name, Subject] = {}
         self._depths: dict[int, list[Depth]] = {}
 
     def counted(self, seconds: int) -> dict[Name, Counts]:
         if seconds not in self._counted:
             self._counted[seconds] = telemetry.counted(self.environment_id, seconds=seconds)
         return self._counted[seconds]
+
+    def calls(self, seconds: int) -> list[tuple[Name, Counts]]:
+        """Counts of every use, and of services' own requests where there were any; by name."""
+        if seconds not in self._calls:
+            counted = self.counted(seconds)
+            names = sorted(self.uses | counted.keys())
+            self._calls[seconds] = [(name, counted.get(name, NOTHING)) for name in names]
+        return self._calls[seconds]
+
+    def subject(self, name: Name) -> Subject:
+        """These calls, or these requests of a service's own."""
+        if name not in self._subjects:
+            service, dependency = name
+            text = f"{service} → {dependency}" if dependency else service
+            self._subjects[name] = Subject(text, service=service, dependency=dependency)
+        return self._subjects[name]
 
     def depths(self, seconds: int) -> list[Depth]:
         if seconds not in self._depths:
@@ -103,56 +122,42 @@ class Sources:
 
 def readings(rule: Rule, sources: Sources) -> Readings:
     """The rule's subjects and what is measured of each."""
-    found = _READERS[rule.kind](rule, sources)
-    return {subject: reading for subject, reading in found if _is_meant(rule, subject)}
-
-
-def _is_meant(rule: Rule, subject: Subject) -> bool:
-    service = rule.service.slug if rule.service else None
-    dependency = rule.dependency.slug if rule.dependency else None
-    return service in (None, subject.service) and dependency in (None, subject.dependency)
+    service = None if rule.service is None else rule.service.slug
+    dependency = None if rule.dependency is None else rule.dependency.slug
+    return {
+        subject: reading
+        for subject, reading in _READERS[rule.kind](rule, sources)
+        if service in (None, subject.service) and dependency in (None, subject.dependency)
+    }
 
 
 Found = Iterator[tuple[Subject, Reading]]
 
 
-def _calls(rule: Rule, sources: Sources) -> Iterator[tuple[Name, Counts]]:
-    """Counts of every use, and of services' own requests where there were any."""
-    counted = sources.counted(rule.window_seconds)
-    for name in sorted(sources.uses | counted.keys()):
-        yield name, counted.get(name, Counts())
-
-
-def _of_calls(name: Name) -> Subject:
-    service, dependency = name
-    text = f"{service} → {dependency}" if dependency else service
-    return Subject(text, service=service, dependency=dependency)
-
-
 def _latency(rule: Rule, sources: Sources) -> Found:
-    for name, counts in _calls(rule, sources):
+    for name, counts in sources.calls(rule.window_seconds):
         samples = histogram.total(counts.latency)
         p95 = histogram.quantile(counts.latency, 0.95)
-        yield _of_calls(name), Reading(p95, samples, counts.latency)
+        yield sources.subject(name), Reading(p95, samples, counts.latency)
 
 
 def _error_rate(rule: Rule, sources: Sources) -> Found:
-    for name, counts in _calls(rule, sources):
+    for name, counts in sources.calls(rule.window_seconds):
         failed, of = (
             ("failures", counts.judged) if name[1] else ("server_errors", counts.get("calls"))
         )
-        yield _of_calls(name), Reading(counts.get(failed) / of if of else None, of)
+        yield sources.subject(name), Reading(counts.get(failed) / of if of else None, of)
 
 
 def _counter(count: Callable[[Counts], int]) -> Callable[[Rule, Sources], Found]:
     """A reader of something that is counted: none of it is a value too, unless nobody reports."""
 
     def read(rule: Rule, sources: Sources) -> Found:
-        for name, counts in _calls(rule, sources):
+        for name, counts in sources.calls(rule.window_seconds):
             if name[1]:
                 number = count(counts)
                 is_known = number or name[0] in sources.live_services
-                yield _of_calls(name), Reading(float(number) if is_known else None, number)
+                yield sources.subject(name), Reading(float(number) if is_known else None, number)
 
     return read
 
@@ -165,10 +170,11 @@ def _exhausted(counts: Counts) -> int:
 def _breakers(rule: Rule, sources: Sources) -> Found:
     """Instances whose breaker is open or half-open, or opened a moment ago."""
     not_closed = _not_closed(sources.live)
+    known = sources.live_services | sources.ended_services
     for name in sorted(sources.uses | sources.opened.keys() | not_closed.keys()):
         number = max(not_closed.get(name, 0), sources.opened.get(name, 0))
-        is_known = number or name[0] in sources.live_services | sources.ended_services
-        yield _of_calls(name), Reading(float(number) if is_known else None, number)
+        is_known = number or name[0] in known
+        yield sources.subject(name), Reading(float(number) if is_known else None, number)
 
 
 def _not_closed(instances: Iterable[InstanceStatus]) -> dict[Name, int]:
