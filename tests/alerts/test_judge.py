@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -43,5 +44,5 @@ class TestRest:
                 watch.run(threading.Event())
                 now += timedelta(seconds=0.25)
 
-        gaps = {after - before for before, after in zip(begun, begun[1:], strict=False)}
+        gaps = {after - before for before, after in pairwise(begun)}
         assert gaps == {again_after}

@@ -18,6 +18,7 @@ from apps.health.probes.outcomes import Outcome, failed, fine
 from apps.health.runner import Runner
 from apps.health.selectors import history, states
 from tests import make
+from tests.health.liar import liar
 
 Clock = AbstractContextManager[None]
 NOW = clock.now().replace(minute=30, second=0, microsecond=0)
@@ -58,6 +59,35 @@ class TestClaims:
         close_old_connections()
 
         assert sorted(got) == sorted(checks)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestLiars:
+    @pytest.mark.parametrize(
+        ("said", "mark"),
+        [
+            ({"info": b"role:\x00\r\nused_memory:9.e999\r\nevicted_keys:" + b"9" * 4000}, rules.OK),
+            ({"info": b"role:\xed\xa0\x80\xff" + b"a" * 100_000}, rules.OK),
+            ({"ping": b"-\x00\x1b[2J and more\r\n"}, rules.FAILED),
+        ],
+        ids=["unwritable", "endless", "error"],
+    )
+    def test_what_one_server_says_takes_no_others_result_with_it(
+        self, said: dict[str, bytes], mark: str
+    ) -> None:
+        with liar(**said) as url:
+            lying, other = make.check(kind="redis", address=url), make.check()
+            runs = {claimed.check_id: claimed for claimed in services.claim_due(10)}
+            target = runs[lying.pk].target
+            assert target is not None
+            told = Prober().submit(target).result()
+
+        assert services.record_all([(runs[lying.pk], told), (runs[other.pk], fine(0.1))]) == 2
+        lying.refresh_from_db()
+        other.refresh_from_db()
+        assert (lying.raw[-1], other.raw[-1]) == (mark, rules.OK)
+        assert lying.detail.isprintable()
+        assert len(repr(lying.facts)) < 2000
 
 
 @pytest.mark.django_db

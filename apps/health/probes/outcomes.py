@@ -9,7 +9,8 @@ from django.utils.translation import gettext as _
 
 from apps.health import rules
 
-LONGEST_DETAIL = 300  # characters
+LONGEST_DETAIL = 300  # characters, of a fact in words too
+LARGEST_NUMBER = 2**63
 
 
 class Refused(Exception):
@@ -18,12 +19,20 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one run. `latency` is in seconds, None if it did not get an answer."""
+    """What came of one run. `latency` is in seconds, None if it did not get an answer.
+
+    Whatever a server said of itself can be written down and shown: of texts what is no character
+    is replaced and what is too long cut off, and numbers that are none are left out.
+    """
 
     mark: str  # rules.OK, IMPAIRED, FAILED
     detail: str = ""
     latency: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", _printable(self.detail))
+        object.__setattr__(self, "facts", _writable(self.facts))
 
     @property
     def is_ok(self) -> bool:
@@ -38,12 +47,29 @@ class Outcome:
         return replace(self, mark=rules.IMPAIRED, detail=text)
 
 
+def _printable(text: str) -> str:
+    shown = text[:LONGEST_DETAIL]
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in shown)
+
+
+def _writable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            found[name] = _writable(value)
+        elif isinstance(value, str):
+            found[name] = _printable(value)
+        elif isinstance(value, int | float) and abs(value) < LARGEST_NUMBER:  # NaN is not
+            found[name] = value
+    return found
+
+
 def fine(latency: float, detail: str = "", **facts: Any) -> Outcome:
     return Outcome(rules.OK, detail, latency, facts)
 
 
 def failed(detail: str) -> Outcome:
-    return Outcome(rules.FAILED, detail[:LONGEST_DETAIL])
+    return Outcome(rules.FAILED, detail)
 
 
 def named(error: BaseException) -> str:
