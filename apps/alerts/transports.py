@@ -17,6 +17,7 @@ import httpx
 from apprise.plugins.base import NotifyBase
 
 from apps.alerts.rules.attempts import PERMANENT, SEND_SECONDS
+from apps.core.heard import printable
 
 # Schemes of apprise that act on this machine instead of telling somebody.
 LOCAL = frozenset({"dbus", "gnome", "glib", "kde", "macosx", "qt", "syslog", "windows", "blink1"})
@@ -207,7 +208,7 @@ class _Heard:
             for spelled in (secret, unquote(secret)):
                 if len(spelled) > 3:
                     text = text.replace(spelled, "…")
-        return text[:_LONGEST_ERROR]
+        return printable(text, _LONGEST_ERROR)
 
 
 class _Listener(logging.Handler):

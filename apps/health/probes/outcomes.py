@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from apps.core.heard import printable
 from apps.health import rules
 
 LONGEST_DETAIL = 300  # characters, of a fact in words too
@@ -31,7 +32,7 @@ class Outcome:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "detail", _printable(self.detail))
+        object.__setattr__(self, "detail", printable(self.detail, LONGEST_DETAIL))
         object.__setattr__(self, "facts", _writable(self.facts))
 
     @property
@@ -47,18 +48,13 @@ class Outcome:
         return replace(self, mark=rules.IMPAIRED, detail=text)
 
 
-def _printable(text: str) -> str:
-    shown = text[:LONGEST_DETAIL]
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in shown)
-
-
 def _writable(facts: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in facts.items():
         if isinstance(value, Mapping):
             found[name] = _writable(value)
         elif isinstance(value, str):
-            found[name] = _printable(value)
+            found[name] = printable(value, LONGEST_DETAIL)
         elif isinstance(value, int | float) and abs(value) < LARGEST_NUMBER:  # NaN is not
             found[name] = value
     return found
