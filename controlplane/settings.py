@@ -164,12 +164,12 @@ if ON_SQLITE:
     }
 else:
     chosen = DATABASE.get("OPTIONS", {})  # in the address, after its question mark
-    DATABASE["OPTIONS"] = database.LIMITS | chosen
+    options = database.READ_TO_THE_END + (database.STATEMENT_LIMIT if WEB_PROCESS else "")
+    DATABASE["OPTIONS"] = {"options": options} | database.LIMITS | chosen
     DATABASE["CONN_HEALTH_CHECKS"] = True
     if not WEB_PROCESS:
         DATABASE["CONN_MAX_AGE"] = 60
     else:
-        DATABASE["OPTIONS"] = {"options": database.STATEMENT_LIMIT} | DATABASE["OPTIONS"]
         DATABASE["OPTIONS"]["pool"] = {
             "connection_class": database.ImpatientConnection,
             "min_size": 2,
