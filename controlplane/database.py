@@ -18,8 +18,8 @@ LIMITS = {
     "tcp_user_timeout": 10_000,
 }
 STATEMENT_LIMIT = " -c statement_timeout=4500"  # milliseconds; of web processes only
-# Whoever opens a cursor here reads it to the end. The server expects a tenth to be read, and prefers
-# plans whose first row is soon there: of ten million windows the whole took ten times as long.
+# Whoever opens a cursor here reads it to the end. The server expects a tenth to be read and prefers
+# plans whose first row is soon there: of ten million windows the whole took eight times as long.
 READ_TO_THE_END = "-c cursor_tuple_fraction=1"
 
 R = TypeVar("R")

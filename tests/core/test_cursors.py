@@ -10,7 +10,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_cursor_is_planned_to_be_read_to_the_end() -> None:
-    """Not for its first row: what joins and groups many rows takes ten times as long that way."""
+    """Not for its first row: what joins and groups many rows takes far longer that way."""
     if connection.vendor != "postgresql":
         return  # SQLite has no cursors on a server
     place = make.environment()
