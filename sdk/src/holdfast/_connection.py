@@ -176,10 +176,12 @@ class Connection:
         self._closed.set()
         return 0.0
 
-    def _on_polled(self) -> None:
+    def _on_polled(self, is_recovered: bool) -> None:
         """After the first poll a stream is worth opening: it can say what it need not repeat."""
         if self._is_closing:
             return
+        if is_recovered and self.streamer.begin_anew():
+            self._streaming.wake()
         try:
             self._streaming.start()
         except RuntimeError as error:  # no thread left: polling goes on, and the next one tries

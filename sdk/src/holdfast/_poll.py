@@ -19,6 +19,9 @@ _REFETCH_GAP_SECONDS = 1.0  # between polls out of turn
 class Poller:
     """Fetch the policy when it is due; every failure leaves the one in force as it is.
 
+    Args:
+        on_polled: Called after each attempt; told whether it ended a time of trouble.
+
     Attributes:
         trouble: What is wrong with the last answer, in a word or status; None if nothing is.
         polls: Finished attempts.
@@ -32,7 +35,7 @@ class Poller:
         clock: Clock,
         timing: Timing,
         *,
-        on_polled: Callable[[], None] = lambda: None,
+        on_polled: Callable[[bool], None] = lambda _is_recovered: None,
     ) -> None:
         self._transport = transport
         self._feed = feed
@@ -76,6 +79,7 @@ class Poller:
 
     def _poll(self) -> None:
         is_refetch, self._is_refetch_asked = self._is_refetch_asked, False
+        was_in_trouble = self.trouble is not None
         try:
             self._wait = self._judge(self._transport.fetch_policy(self._feed.etag))
         except TransportFailed as failure:
@@ -85,7 +89,7 @@ class Poller:
         if is_refetch:
             self._refetched_at = self._polled_at
         self.polls += 1
-        self._on_polled()
+        self._on_polled(was_in_trouble and self.trouble is None)
 
     def _judge(self, answer: Answer) -> float | None:
         """What the answer means for the policy; returns the wait, None for the usual pace."""

@@ -60,6 +60,8 @@ class Streamer:
         self._open: EventStream | None = None
         self._is_closed = False
         self._backoff = Backoff(2 * _RETRY_SECONDS, timing.backoff_max_seconds)
+        self._is_told_when = False  # by the server, when to come again
+        self._begins_anew = False
         self.trouble: str | None = None
 
     def step(self) -> float:
@@ -68,6 +70,10 @@ class Streamer:
         Returns:
             Seconds until it should be opened again.
         """
+        if self._begins_anew:
+            self._begins_anew = False
+            self._backoff.reset()
+            return self._backoff.next()
         try:
             with self._transport.open_stream(self._feed.event_id) as stream:
                 return self._follow(stream)
@@ -75,6 +81,15 @@ class Streamer:
             return self._failed(str(failure))
         finally:
             self._hold(None)
+
+    def begin_anew(self) -> bool:
+        """Forget earlier failures: the server answers again. Wake the thread as well, if True.
+
+        The next attempt is as far away as after a first failure, so that a fleet scatters. False
+        where a stream is open, or the server has said when to come again.
+        """
+        self._begins_anew = self.trouble is not None and not self._is_told_when
+        return self._begins_anew
 
     def cut(self) -> None:
         """End the open stream and open no other."""
@@ -92,6 +107,7 @@ class Streamer:
     def _follow(self, stream: EventStream) -> float:
         if stream.status in REFUSALS:
             self.trouble = str(stream.status)
+            self._is_told_when = False
             return self._pace.vary(self._timing.refused_seconds)
         if stream.status != 200 or not _is_event_stream(stream.headers):
             return self._failed(str(stream.status), at_least=retry_after(stream.headers))
@@ -111,6 +127,7 @@ class Streamer:
                 for event in parser.feed(chunk):
                     if session.take(event):
                         self.trouble = None
+                        self._begins_anew = False
                         self._on_health(True)
                     if session.goodbye is not None:
                         return "goodbye"
@@ -129,6 +146,7 @@ class Streamer:
             return self._failed(how)
         reason, seconds = session.goodbye
         self.trouble = f"goodbye: {reason}"
+        self._is_told_when = reason != "revoked"  # a poll tells when the key is good again
         log.info("holdfast: stream ended by the server (%s)", reason)
         if reason == "revoked":
             return max(seconds, self._pace.vary(self._timing.refused_seconds))
@@ -138,6 +156,7 @@ class Streamer:
         if self.trouble is None and not self._is_closed:
             log.info("holdfast: stream lost (%s); polling instead", kind)
         self.trouble = kind
+        self._is_told_when = at_least > 0
         return self._backoff.next(at_least=at_least)
 
 

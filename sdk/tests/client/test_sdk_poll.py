@@ -36,7 +36,15 @@ class World:
         self.pace = Pace.before_contact(timing)
         self.feed = Feed(self.engine, self.clock, lambda: None)
         self.transport = Transport(settings(server.url), "i", self.clock, timing)
-        self.poller = Poller(self.transport, self.feed, self.pace, self.clock, timing)
+        self.recovered: list[bool] = []  # what was told of each attempt
+        self.poller = Poller(
+            self.transport,
+            self.feed,
+            self.pace,
+            self.clock,
+            timing,
+            on_polled=self.recovered.append,
+        )
 
     def wait_and_step(self, seconds: float) -> float:
         self.clock.advance(seconds)
@@ -149,6 +157,14 @@ class TestPace:
 
 
 class TestFailures:
+    def test_that_the_server_answers_again_is_told_once(self, world: World) -> None:
+        world.server.faults = [None, Fault("status", 500), Fault("drop")]
+
+        for _attempt in range(5):
+            world.wait_and_step(100.0)
+
+        assert world.recovered == [False, False, False, True, False]
+
     @pytest.mark.parametrize(
         "fault",
         [

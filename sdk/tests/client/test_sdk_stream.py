@@ -319,6 +319,45 @@ class TestRefusals:
         assert stream.wait_for_end() <= 4.0
 
 
+class TestAnswersAgain:
+    """A poll has found the server again."""
+
+    def test_a_stream_that_failed_for_long_is_opened_as_soon_as_after_a_first_failure(
+        self, world: World
+    ) -> None:
+        world.server.stream_faults = [Fault("status", 500)] * 8
+        failed = [world.streamer.step() for _ in range(8)]
+
+        is_to_be_woken = world.streamer.begin_anew()
+        wait = world.streamer.step()
+        world.open()
+
+        assert is_to_be_woken
+        assert failed[-1] >= 6.0
+        assert 0.8 <= wait <= 4.0  # a fleet scatters
+        assert len(world.server.streams_asked) == 9
+
+    def test_when_the_server_said_when_to_come_that_holds(self, world: World) -> None:
+        world.server.stream_faults = [Fault("status", 429, {"Retry-After": "30"})]
+        world.streamer.step()
+
+        too_many = world.streamer.begin_anew()
+        stream = world.open()
+        healthy = world.streamer.begin_anew()
+        world.server.send_event("goodbye", '{"reason": "draining", "retry_after_seconds": 30}')
+        stream.wait_for_end()
+
+        assert (too_many, healthy, world.streamer.begin_anew()) == (False, False, False)
+
+    def test_a_key_that_is_good_again_need_not_wait_a_minute(self, world: World) -> None:
+        stream = world.open()
+        world.server.send_event("goodbye", '{"reason": "revoked", "retry_after_seconds": 0}')
+        stream.wait_for_end()
+
+        assert world.streamer.begin_anew()
+        assert world.streamer.step() <= 4.0
+
+
 def test_reconnects_of_a_fleet_are_spread(server: PolicyServer) -> None:
     world = World(server)
     world.server.stream_faults = [Fault("drop")] * 40
