@@ -186,7 +186,7 @@ def test_other_methods_and_hosts_are_djangos(
 def test_requests_are_counted_as_djangos_are(
     world: World, gate: PolicyGate, counted: list[tuple[str, str, int]]
 ) -> None:
-    for token, method in (("bound", "GET"), ("bound", "HEAD"), ("unknown", "GET")):
+    for token, method in (("bound", "GET"), ("bound", "HEAD"), ("malformed", "GET")):
         asyncio.run(ask(gate, "/api/v1/policies/checkout", _bearer(world, token), method=method))
 
     assert counted == [("policy", "GET", 200), ("policy", "HEAD", 200), ("policy", "GET", 401)]
