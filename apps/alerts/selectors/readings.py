@@ -42,20 +42,14 @@ class Sources:
 
     def __init__(self, environment_id: int) -> None:
         self.environment_id = environment_id
-        self._counted: dict[int, dict[Name, Counts]] = {}
         self._calls: dict[int, list[tuple[Name, Counts]]] = {}
         self._subjects: dict[Name, Subject] = {}
         self._depths: dict[int, list[Depth]] = {}
 
-    def counted(self, seconds: int) -> dict[Name, Counts]:
-        if seconds not in self._counted:
-            self._counted[seconds] = telemetry.counted(self.environment_id, seconds=seconds)
-        return self._counted[seconds]
-
     def calls(self, seconds: int) -> list[tuple[Name, Counts]]:
         """Counts of every use, and of services' own requests where there were any; by name."""
         if seconds not in self._calls:
-            counted = self.counted(seconds)
+            counted = telemetry.counted(self.environment_id, seconds=seconds)
             names = sorted(self.uses | counted.keys())
             self._calls[seconds] = [(name, counted.get(name, NOTHING)) for name in names]
         return self._calls[seconds]
