@@ -13,6 +13,7 @@ import structlog
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
 from django.test import Client
+from prometheus_client import REGISTRY
 
 from apps.accounts import services as accounts
 from apps.accounts.models import ApiToken, Membership, User
@@ -63,6 +64,23 @@ class TestFrames:
         assert frame["environment"]["slug"] == "here"
         assert [row["slug"] for row in frame["services"]] == ["checkout"]
         assert not frame["stale"]
+
+    async def test_viewers_and_what_their_frames_cost_are_measured(
+        self, here: Environment, viewer: Client
+    ) -> None:
+        def measured(name: str) -> float:
+            return REGISTRY.get_sample_value(f"web_wall_{name}") or 0.0
+
+        viewers, frames_before = measured("viewers"), measured("frame_cpu_seconds_count")
+        cpu = measured("frame_cpu_seconds_sum")
+
+        async with looking(viewer, "environment=here") as socket:
+            await socket.frame_where(lambda frame: True)
+            during = measured("viewers")
+
+        assert (during, measured("viewers")) == (viewers + 1, viewers)
+        assert measured("frame_cpu_seconds_count") > frames_before
+        assert measured("frame_cpu_seconds_sum") > cpu
 
     async def test_without_a_name_the_first_environment_is_shown(
         self, here: Environment, viewer: Client
